@@ -19,25 +19,17 @@ from typing import Any, NoReturn
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, one_line
-from datacreate.formats.reader import RowFile, decoded
+from datacreate.formats.reader import RawRow, RowFile, decoded
 
 _TABLES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
-_MARKDOWN = {".md", ".markdown"}
 _CONVERTED = {".html": "HtmlConverter", ".htm": "HtmlConverter", ".pdf": "PdfConverter", ".docx": "DocxConverter"}
 """Ending -> the class of markitdown that makes Markdown of such a file."""
 
-_ENDINGS = {".txt", *_MARKDOWN, *_CONVERTED, *_TABLES}
-
+_ENDINGS = {".txt", ".md", ".markdown", *_CONVERTED, *_TABLES}
 _READABLE = "give .txt, .md, .html, .pdf, .docx, .jsonl, .csv, .parquet, or a folder of them"
-
-_MAX_BYTES = 100 << 20
-"""Maximum size of a file that is one document, since it is read as a whole."""
-
-_BINARY_PROBE_BYTES = 4096
-"""A file is binary if there is a zero byte among this many first ones."""
-
+_MAX_BYTES = 100 << 20  # maximum size of a file that is one document, since it is read as a whole
+_BINARY_PROBE_BYTES = 4096  # a file is binary if there is a zero byte among this many first ones
 _MAX_REASON_CHARS = 100  # of a converter's message
-
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd-\uffff]")
 _LINE_ENDS = re.compile(r"\r\n?")
 
@@ -173,22 +165,25 @@ def cleaned(text: str) -> str:
 def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> Iterator[Document]:
     """The rows of a table with a text in `field`; without `field`, the first row shows which one has the text."""
     rows_without_text = 0
-    try:
-        for row in RowFile(file).read():
-            if field is None and not row.error:
-                field = _text_field(row.values, file)
-            text = row.values.get(field) if field else None
-            if isinstance(text, str) and text.strip():
-                yield Document(file, row.number, cleaned(text), is_markdown=False)
-            else:
-                rows_without_text += 1
-    except UsageError as error:
-        if field is None and "--corpus-field" in str(error):
-            raise
-        note(file, f"{one_line(str(error))}; left out from there on")
+    for row in _readable_rows(file, note):
+        if field is None and not row.error:
+            field = _text_field(row.values, file)
+        text = row.values.get(field) if field else None
+        if isinstance(text, str) and text.strip():
+            yield Document(file, row.number, cleaned(text), is_markdown=False)
+        else:
+            rows_without_text += 1
     if rows_without_text:
         where = f" in the field {field}" if field else ""
         note(file, f"{display_path(file)}: left out: {rows_without_text} rows without a text{where}")
+
+
+def _readable_rows(file: Path, note: Callable[[Path, str], None]) -> Iterator[RawRow]:
+    """The rows of a table, up to the place where it is damaged."""
+    try:
+        yield from RowFile(file).read()
+    except UsageError as error:
+        note(file, f"{one_line(str(error))}; left out from there on")
 
 
 def _text_field(values: dict[str, Json], file: Path) -> str | None:

@@ -34,8 +34,7 @@ from datacreate.files import atomic_replacement, storage_error
 from datacreate.filters.near_index import LshIndex, hash_bands, shingles
 from datacreate.formats.example import one_line
 
-MIN_SIMILARITY = 0.8
-"""Passages that share this fraction of their words and word pairs are near-duplicates."""
+MIN_SIMILARITY = 0.8  # passages that share this fraction of their words and word pairs are near-duplicates
 
 _MIN_SHARE = 1 / 8
 """A passage that is shorter than this part (one eighth) of the longest possible one, such as a heading alone, is left
@@ -49,9 +48,7 @@ _PASSAGE_MARGIN = 1.25
 """A run uses this many times the passages that its examples need, since some passages give no valid example."""
 
 _HASH_SEED = 1
-
 _BATCH = 512  # passages that are hashed together
-
 _MAX_NOTES = 10
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -154,7 +151,7 @@ class Passages:
         return counts | ({"left_out": self._left_out} if self._left_out else {})
 
     def __str__(self) -> str:
-        left_out = ", ".join(f"{number} {reason}" for reason, number in self._left_out.items())
+        left_out = ", ".join(f"{count} {reason}" for reason, count in self._left_out.items())
         passages = f"corpus: {len(self)} passages of {len(self._sizes)} documents"
         return f"{passages}; left out: {left_out}" if left_out else passages
 
@@ -246,7 +243,7 @@ def _cut(
 def _write_passages(
     file: IO[bytes], passages: Iterator[tuple[Path, Passage]], left_out: Counter[str]
 ) -> Counter[tuple[Path, int | None]]:
-    """Write each passage that is not similar to an earlier one; returns the number of each document, by file and row.
+    """Write each passage that is not similar to an earlier one; returns how many each document has, by file and row.
 
     Adds to `left_out`. An index in memory proposes earlier passages; their texts are read from the file again.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +21,7 @@ from datacreate.messages import did_you_mean
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
-_TEST_SPLITS = ("dev", "test")
-"""The splits of a benchmark that examples must not repeat."""
+_TEST_SPLITS = ("dev", "test")  # the splits of a benchmark that examples must not repeat
 
 
 def find_decontamination_sets(
@@ -40,7 +40,7 @@ def find_decontamination_sets(
     for name, benchmark in registry.items():
         if requested & {name, "all"}:
             sets += _sets_of_benchmark(benchmark, task_format, is_required=name in requested)
-    for path in dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry):
+    for path in dict.fromkeys(_existing_path(name) for name in names if name != "all" and name not in registry):
         read = _set_of_run if RunDirectory(path).exists else _set_of_file
         sets.append(read(path, task_format))
     return tuple(sets)
@@ -71,7 +71,7 @@ def _rows_of_split(benchmark: Benchmark, split: str, *, has_passages: bool) -> I
         yield DecontaminationRow(tuple(filter(None, (row["question"], passage))), passage)
 
 
-def _file(name: str) -> Path:
+def _existing_path(name: str) -> Path:
     path = Path(name)
     if not path.exists() and os.sep not in name:
         raise UsageError(
@@ -84,14 +84,16 @@ def _file(name: str) -> Path:
 def _set_of_file(path: Path, task_format: TaskFormat) -> DecontaminationSet:
     file = RowFile(path)
     spec = DecontaminationSetSpec(name=path.name, split=None, digest=file.sha256())
-    return DecontaminationSet(spec, lambda: (_inputs(values, task_format) for values in file.read_objects()))
+    return DecontaminationSet(
+        spec, lambda: (_decontamination_row(values, task_format) for values in file.read_objects())
+    )
 
 
 def _set_of_run(path: Path, task_format: TaskFormat) -> DecontaminationSet:
     """The rows of a run, from its log: after a kill, train.jsonl may be missing or have fewer rows."""
     rows, hashed = [], hashlib.sha256()
     for values in RunDirectory(path).examples():
-        rows.append(_inputs(values, task_format))
+        rows.append(_decontamination_row(values, task_format))
         hashed.update(f"{example_line(values)}\n".encode())  # as in train.jsonl
     if not rows:
         raise UsageError(f"{path}: the run has no examples yet; run its `datacreate create` again first")
@@ -100,14 +102,12 @@ def _set_of_run(path: Path, task_format: TaskFormat) -> DecontaminationSet:
     return DecontaminationSet(spec, lambda: rows, by_ngram=False)
 
 
-def _inputs(values: Mapping[str, Json], task_format: TaskFormat) -> DecontaminationRow:
+def _decontamination_row(values: Mapping[str, Json], task_format: TaskFormat) -> DecontaminationRow:
     """The inputs of a row that has the input fields of the format; of another row all values, as its question."""
     fields = {path[0] for path in task_format.roles.inputs}
     required = fields & set(task_format.schema.get("required", fields))
-    if required <= values.keys() and (fields & values.keys()):
-        try:
+    if required <= values.keys() and fields & values.keys():
+        with suppress(KeyError, TypeError):  # a value of another type
             candidate = Candidate.of(values, task_format)
             return DecontaminationRow(candidate.inputs, candidate.passage)
-        except (KeyError, TypeError):  # a value of another type
-            pass
     return DecontaminationRow(("\n".join(values_in(values)),), "")

@@ -1,14 +1,12 @@
 """Quotas: how many more examples each label, and each value of an attribute, may have.
 
-`ValueQuotas` limits the examples of each value of one dimension, such as each label. `RunQuotas` has those of the
-labels and of all dimensions of `--attributes`, and assigns values to new requests.
+`ValueQuotas` has those of the labels, or of one dimension of `--attributes`; `RunQuotas` has all of a run.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
@@ -45,8 +43,8 @@ class ValueQuotas:
         if key not in self._accepted:
             return 0
         until_floor = self._floors[key] - self._accepted[key]
-        # `_spare` values may have one more than their floor: the first ones to reach it.
-        return max(0, until_floor + (1 if self._spare > 0 and until_floor >= 0 else 0))
+        may_exceed_floor = self._spare > 0 and until_floor >= 0  # `_spare` values may, by one: the first to reach it
+        return max(0, until_floor + may_exceed_floor)
 
     def add(self, value: Json) -> None:
         """Count an accepted example with this value."""
@@ -62,8 +60,8 @@ class ValueQuotas:
         if self._accepted[key] == self._floors[key]:
             self._spare += 1
 
-    def assign(self, number: int, rng: random.Random) -> list[Json]:
-        """Choose `number` values for the examples of one request, in proportion to what each value still needs.
+    def assign(self, count: int, rng: random.Random) -> list[Json]:
+        """Choose `count` values for the examples of one request, in proportion to what each value still needs.
 
         Returns them in random order. No value is assigned more often than it needs while others need some. Remainders
         are drawn, weighted by need, so that values that the model often fails at catch up.
@@ -71,18 +69,19 @@ class ValueQuotas:
         needs = {key: need for key, value in self._values.items() if (need := self.remaining(value))}
         needs = needs or dict.fromkeys(self._values, 1)
         total = sum(needs.values())
-        assigned: list[str] = []
-        for key, need in needs.items():
-            assigned += [key] * (number * need // total)
-        while len(assigned) < number:
-            keys = [key for key, need in needs.items() if assigned.count(key) < need] or list(needs)
-            assigned += _weighted_sample(keys, min(number - len(assigned), len(keys)), needs, rng)
+        assigned = [key for key, need in needs.items() for _ in range(count * need // total)]
+        undrawn: list[str] = []
+        while len(assigned) < count:
+            undrawn = undrawn or [key for key, need in needs.items() if assigned.count(key) < need] or list(needs)
+            [key] = rng.choices(undrawn, [needs[key] for key in undrawn])
+            undrawn.remove(key)
+            assigned.append(key)
         rng.shuffle(assigned)
         return [self._values[key] for key in assigned]
 
 
 class RunQuotas:
-    """Limits the examples of each label and of each value of an attribute.
+    """Limits the examples of each label and of each value of an attribute, and assigns values to new requests.
 
     A request is assigned one value of each dimension, drawn by the examples that the values need beyond the requests in
     flight. Dimensions are independent: while examples are missing, each dimension has a value that needs some, and any
@@ -96,8 +95,7 @@ class RunQuotas:
             name: ValueQuotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
         }
         self.missing = count  # examples
-        # Dimension -> value -> requests in flight.
-        self._in_flight = {name: Counter(dict.fromkeys(shares, 0)) for name, shares in dimensions.items()}
+        self._in_flight = {name: dict.fromkeys(shares, 0) for name, shares in dimensions.items()}  # requests
         self._assigned: dict[int, Mapping[str, str]] = {}  # request in flight -> its values
 
     @classmethod
@@ -108,19 +106,18 @@ class RunQuotas:
             labels = ValueQuotas(task_format.labels, count, list((spec.label_ratio or {}).values()))
         return cls(labels, {dimension.name: dimension.shares for dimension in spec.attributes}, count)
 
-    def assign_attributes(self, request_number: int, per_request: float, rng: random.Random) -> dict[str, str]:
+    def assign_attributes(self, request_number: int, examples_per_request: float, rng: random.Random) -> dict[str, str]:
         """Draw a value of each dimension for a new request; returns dimension -> value.
 
         A value is drawn in proportion to the examples that it needs beyond those expected from requests in flight.
-        `per_request` is the number of examples that a request is expected to give.
         """
         assigned = {}
         for name, in_flight in self._in_flight.items():
             needs = self._needs(name)
-            missing = [max(0.0, need - per_request * in_flight[value]) for value, need in needs.items()]
-            [assigned[name]] = rng.choices(list(needs), missing if any(missing) else list(needs.values()))
-        for name, value in assigned.items():
-            self._in_flight[name][value] += 1
+            unmet = [max(0.0, need - examples_per_request * in_flight[value]) for value, need in needs.items()]
+            [value] = rng.choices(list(needs), unmet if any(unmet) else list(needs.values()))
+            assigned[name] = value
+            in_flight[value] += 1
         self._assigned[request_number] = assigned
         return assigned
 
@@ -132,15 +129,13 @@ class RunQuotas:
         for name, value in self._assigned.pop(request_number, {}).items():
             self._in_flight[name][value] -= 1
 
-    def needs_request(self, per_request: float) -> bool:
-        """Whether the requests in flight are expected to give too few examples of a dimension's values.
-
-        `per_request` is the number of examples that a request is expected to give.
-        """
-        return any(
-            sum(min(need, per_request * in_flight[value]) for value, need in self._needs(name).items()) < self.missing
-            for name, in_flight in self._in_flight.items()
-        )
+    def needs_request(self, examples_per_request: float) -> bool:
+        """Whether the requests in flight are expected to give too few examples of a dimension's values."""
+        for name, in_flight in self._in_flight.items():
+            needs = self._needs(name).items()
+            if sum(min(need, examples_per_request * in_flight[value]) for value, need in needs) < self.missing:
+                return True
+        return False
 
     def _needs(self, name: str) -> dict[str, int]:
         """How many more examples each value of a dimension needs."""
@@ -152,10 +147,8 @@ class RunQuotas:
 
     def full_attribute(self, attributes: Mapping[str, str]) -> str | None:
         """The first of these values that may not have another example, as `topic: sport`; None without one."""
-        for name, value in attributes.items():
-            if not self._attributes[name].remaining(value):
-                return f"{name}: {value}"
-        return None
+        full = (f"{name}: {value}" for name, value in attributes.items() if not self._attributes[name].remaining(value))
+        return next(full, None)
 
     def add(self, label: Json, attributes: Mapping[str, str]) -> None:
         """Count an accepted example with this label and these values."""
@@ -194,13 +187,3 @@ def checked_label_ratio(config: CreateConfig, task_format: TaskFormat) -> dict[s
     ratio = {name: config.label_ratio[name] for name in names}
     check_shares("--label-ratio", ratio)
     return ratio
-
-
-def _weighted_sample(keys: list[str], number: int, weights: dict[str, int], rng: random.Random) -> list[str]:
-    """`number` different keys, drawn in proportion to their weights."""
-    undrawn, drawn = list(keys), []
-    for _ in range(number):
-        [key] = rng.choices(undrawn, weights=[weights[key] for key in undrawn])
-        undrawn.remove(key)
-        drawn.append(key)
-    return drawn

@@ -25,8 +25,7 @@ from datacreate.runs.log import Commit
 
 Rows = Sequence[Mapping[str, Json]]
 
-MAX_ROWS = 4_000
-"""Larger sets are sampled down to this many rows by seed."""
+MAX_ROWS = 4_000  # larger sets are sampled down to this many rows by seed
 
 
 def measure_run(directory: RunDirectory) -> Metrics:
@@ -44,18 +43,13 @@ def measure_rows(
     Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
     Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
     """
-    human_rows = _human_rows(benchmark) if rows else []
-    number = min(len(rows), len(human_rows) or len(rows))
-    human = None
-    if benchmark and human_rows:
-        sample = random.Random(0).sample(human_rows, min(len(rows), len(human_rows)))
-        human = HumanMetrics(benchmark=benchmark, **vars(_measure_set(task_format, examples, number, sample, None)))
-    near_duplicates = _count_near_duplicates(task_format, rows)
-    return Metrics(
-        human=human,
-        near_duplicates=near_duplicates,
-        **vars(_measure_set(task_format, examples, number, rows, families)),
-    )
+    count, human = len(rows), None
+    if benchmark and rows and (human_rows := _human_rows(benchmark)):
+        count = min(len(rows), len(human_rows))
+        sample = random.Random(0).sample(human_rows, count)
+        human = HumanMetrics(benchmark=benchmark, **vars(_measure_set(task_format, examples, count, sample, None)))
+    measured = vars(_measure_set(task_format, examples, count, rows, families))
+    return Metrics(human=human, near_duplicates=_count_near_duplicates(task_format, rows), **measured)
 
 
 def _count_near_duplicates(task_format: TaskFormat, rows: Rows) -> int:
@@ -72,9 +66,9 @@ def _count_near_duplicates(task_format: TaskFormat, rows: Rows) -> int:
 
 
 def _measure_set(
-    task_format: TaskFormat, examples: Rows, number: int, rows: Rows, families: Sequence[Hashable] | None
+    task_format: TaskFormat, examples: Rows, count: int, rows: Rows, families: Sequence[Hashable] | None
 ) -> SetMetrics:
-    """The metrics of one set, without a comparison; diversity of `number` texts."""
+    """The metrics of one set, without a comparison; diversity of `count` texts."""
     shortcuts_of_rows = shortcuts(task_format, rows, families)
     no_shortcuts = None
     if task_format.head is None:
@@ -89,7 +83,7 @@ def _measure_set(
         rows=len(rows),
         shortcuts=shortcuts_of_rows,
         no_shortcuts=no_shortcuts,
-        diversity=diversity(questions, shown, number),
+        diversity=diversity(questions, shown, count),
         passage_words=mean(lengths) if lengths else None,
     )
 
@@ -109,10 +103,8 @@ def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hash
     return [values for values, _ in kept], [family for _, family in kept]
 
 
-def _human_rows(benchmark: str | None) -> list[dict[str, Json]]:
+def _human_rows(benchmark: str) -> list[dict[str, Json]]:
     """The human train set; empty if it is not imported."""
-    if benchmark is None:
-        return []
     try:
         source = find_benchmark(benchmark)
         return read_split(source, "train") if has_split(source, "train") else []

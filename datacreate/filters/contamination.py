@@ -44,11 +44,9 @@ PASSAGE_NGRAMS = 8
 It repeats the question of a row without a passage if it has this fraction, and this many, of the question's."""
 
 _WITH_PASSAGE = "with a passage: "  # the group of such test rows in the index
-
 _MAX_SHOWN = 60  # characters of a row in a message
 
-NgramIndex = dict[str, list[int]]
-"""N-gram -> the numbers of the rows that contain it, ascending."""
+NgramIndex = dict[str, list[int]]  # n-gram -> the numbers of the rows that contain it, ascending
 
 
 def _set_names(value: Any) -> Any:

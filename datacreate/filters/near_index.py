@@ -24,11 +24,8 @@ BANDS = 32
 MAX_VALUES_PER_BAND = 8
 """Above this, longer signatures cost more time than they save by avoiding needless comparisons."""
 
-MIN_RECALL = 0.97
-"""Minimum probability that a pair at the threshold is compared (formula in `values_per_band`)."""
-
+MIN_RECALL = 0.97  # minimum probability that a pair at the threshold is compared (formula in `values_per_band`)
 _SEED = 1
-
 _MAX_UNINDEXED = 1024  # examples that are put into the index together
 
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_VALUES_PER_BAND + 1, dtype=np.uint64)
@@ -38,13 +35,11 @@ MAX_IN_BUCKET = 32
 """Rows kept per bucket, the oldest ones: the cost of a query stays constant where thousands are similar."""
 
 _FIRST_BUCKETS = 1024
-
 _CHUNK = 4096  # rows that are put into buckets together
 
 Hashes = NDArray[np.uint32]
 
-InputHashes = Sequence[Sequence[int]]
-"""The 64-bit hashes of the shingles of each input of an example."""
+InputHashes = Sequence[Sequence[int]]  # the 64-bit hashes of the shingles of each input of an example
 
 
 class Match(NamedTuple):

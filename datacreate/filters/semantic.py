@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from datacreate.formats.candidate import Candidate
 
 MAX_EXACT = 20_000  # up to this number of rows, all are compared; above it, the graph is faster
-
 _PROPOSALS = 8  # the nearest rows, whose cosines are computed
-
 _CHUNK = 8192  # rows added to the index in one call
 
 

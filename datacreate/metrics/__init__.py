@@ -12,15 +12,12 @@ if TYPE_CHECKING:
     from datacreate.metrics.diversity import Diversity
     from datacreate.metrics.shortcuts import Shortcut
 
-Table = tuple[list[str], list[list[str]]]
-"""Columns and rows of text; no rows if nothing was measured."""
+Table = tuple[list[str], list[list[str]]]  # columns and rows of text; no rows if nothing was measured
 
-NEAR_THRESHOLD = 0.7
-"""Similarity from which rows count as near-duplicates, as the filter `--near` computes it."""
-
+NEAR_THRESHOLD = 0.7  # similarity from which rows count as near-duplicates, as the filter `--near` computes it
 _MAX_NEAR_SHARE = 0.1  # of rows, without a warning
 
-_DIVERSITY = {  # field of `Diversity`, or passage_words -> title and format
+_DIVERSITY = {
     "mean_words": ("words per text", ".1f"),
     "passage_words": ("words per passage", ".1f"),
     "distinct_1": ("distinct words", ".2f"),
@@ -31,6 +28,7 @@ _DIVERSITY = {  # field of `Diversity`, or passage_words -> title and format
     "from_example": ("distance to the formatting example", ".2f"),
     "vendi": ("Vendi score", ".1f"),
 }
+"""Field of `Diversity`, or `passage_words` -> title and format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +97,10 @@ class Metrics(SetMetrics):
         """A warning if many rows are near-duplicates; "" if not."""
         if self.near_duplicates <= _MAX_NEAR_SHARE * self.rows:
             return ""
-        number = f"{self.near_duplicates:,} of {self.rows:,} rows"
-        return f"{number} are near-duplicates of earlier rows; `--near {NEAR_THRESHOLD}` rejects them"
+        return (
+            f"{self.near_duplicates:,} of {self.rows:,} rows are near-duplicates of earlier rows; "
+            f"`--near {NEAR_THRESHOLD}` rejects them"
+        )
 
     @property
     def human_name(self) -> str:

@@ -1,7 +1,7 @@
 """Measures how different the texts of a set are from each other and from the formatting example.
 
 All metrics but mean words depend on the number of texts, so sets are compared at the same number:
-`diversity(texts, number=n)` draws n of them.
+`diversity(texts, count=n)` draws n of them.
 """
 
 from __future__ import annotations
@@ -52,10 +52,9 @@ class Diversity:
     vendi: float | None  # see `vendi_score`
 
 
-def diversity(texts: Sequence[str], examples: Sequence[str] = (), number: int | None = None) -> Diversity | None:
-    """The metrics of `number` texts drawn from `texts`, at most `MAX_TEXTS`; None if they have no words."""
-    number = min(MAX_TEXTS, len(texts), len(texts) if number is None else number)
-    drawn = random.Random(0).sample(texts, number)
+def diversity(texts: Sequence[str], examples: Sequence[str] = (), count: int = MAX_TEXTS) -> Diversity | None:
+    """The metrics of `count` texts drawn from `texts`, at most `MAX_TEXTS`; None if they have no words."""
+    drawn = random.Random(0).sample(texts, min(MAX_TEXTS, len(texts), count))
     words_of_texts = [words(text) for text in drawn]
     total = sum(map(len, words_of_texts))
     if not total:
@@ -85,10 +84,10 @@ def distinct(texts: Sequence[Sequence[str]], order: int) -> float | None:
 
 def mean_distance(kernel: Matrix) -> float | None:
     """The mean of 1 - similarity over pairs of different texts; None for a single text."""
-    number = len(kernel)
-    if number < 2:
+    size = len(kernel)
+    if size < 2:
         return None
-    return float(max(0.0, 1 - (kernel.sum() - np.trace(kernel)) / (number * (number - 1))))
+    return float(max(0.0, 1 - (kernel.sum() - np.trace(kernel)) / (size * (size - 1))))
 
 
 def vendi_score(kernel: Matrix) -> float:

@@ -22,9 +22,7 @@ from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 
-MIN_ROWS = 20
-"""Smaller sets are not measured."""
-
+MIN_ROWS = 20  # smaller sets are not measured
 FOLDS = 5
 
 FALSE_ALARM = 0.005
@@ -36,11 +34,8 @@ TOLERATED = 0.10
 TOLERATED_WORDING = 0.50
 """`TOLERATED` if wording is part of the task (a closed question, a review): 75 % for two labels."""
 
-FOLD_FACTOR = 1.4
-"""Widens the standard error of a classifier: the rows of a fold share one model's errors."""
-
+FOLD_FACTOR = 1.4  # widens the standard error of a classifier: the rows of a fold share one model's errors
 _MIN_TERM_TEXTS = 2  # a term of a single text says nothing about other texts
-
 _MAX_SHOWN = 40  # characters of a word or label in a warning
 
 Integers = npt.NDArray[np.int64]
@@ -253,12 +248,12 @@ def _most_telling_word(rows: Sequence[AnsweredQuestion]) -> str:
     rows_of_label = Counter(row.options[row.right] for row in rows)
     counts = Counter((row.options[row.right], word) for row in rows for word in set(words(row.text)))
     rows_of_word: Counter[str] = Counter()
-    for (_, word), number in counts.items():
-        rows_of_word[word] += number
+    for (_, word), count in counts.items():
+        rows_of_word[word] += count
     best = (-1.0, "", "", 0.0, 0.0)
-    for (label, word), number in counts.items():
+    for (label, word), count in counts.items():
         own_rows = rows_of_label[label]
-        own_share, other_share = number / own_rows, (rows_of_word[word] - number) / (len(rows) - own_rows)
+        own_share, other_share = count / own_rows, (rows_of_word[word] - count) / (len(rows) - own_rows)
         best = max(best, (own_share - other_share, word, label, own_share, other_share))
     _, word, label, own_share, other_share = best
     return (

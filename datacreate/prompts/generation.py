@@ -23,8 +23,7 @@ from datacreate.formats.schema_utils import (
 )
 from datacreate.formats.task_format import TaskFormat
 
-Message = dict[str, str]
-"""A chat message: `role` and `content`."""
+Message = dict[str, str]  # a chat message: `role` and `content`
 
 _SYSTEM = "You write data for training language models."
 
@@ -83,14 +82,14 @@ def chat_prompt(
 
 def _introduction(encoding: PromptEncoding, shown: Sequence[Example]) -> str:
     """The examples, after their given contexts, which the written examples do not have."""
-    number = "one example" if len(shown) == 1 else f"{len(shown)} examples"
+    count = "one example" if len(shown) == 1 else f"{len(shown)} examples"
     contexts = ""
     if encoding.format.context_is_given:
         texts = [str(value_at(example.values, encoding.format.roles.context)) for example in shown]
         contexts = "".join(f"Text {index}:\n{text}\n\n" for index, text in enumerate(texts, 1))
         contexts += "The examples below are about these texts, in this order. " if len(shown) > 1 else ""
     items = ",".join(_compact(encoding.write(example)) for example in shown)
-    return f"{contexts}Here is a JSON array with {number}, written as {encoding.describe()}:\n[{items}]\n\n"
+    return f"{contexts}Here is a JSON array with {count}, written as {encoding.describe()}:\n[{items}]\n\n"
 
 
 def _request_with_examples(num_examples: int, about: str, attributes: str) -> str:
@@ -237,8 +236,8 @@ def _describe_values(schema: Schema) -> str:
     if prefix := schema.get("prefixItems"):
         return f"a list of {', then '.join(_describe_values(part) or 'a text' for part in prefix)}"
     if schema.get("items", False) is not False:
-        number, item = (_bounds(schema.get("minItems"), schema.get("maxItems")), _describe_values(schema["items"]))
-        return f"a list of {number} {f'values, each {item}' if item else 'texts'}".replace("  ", " ")
+        length, item = _bounds(schema.get("minItems"), schema.get("maxItems")), _describe_values(schema["items"])
+        return f"a list of {length} {f'values, each {item}' if item else 'texts'}".replace("  ", " ")
     if pattern := schema.get("pattern"):
         return f"a text that matches {pattern}"
     if text_format := schema.get("format"):

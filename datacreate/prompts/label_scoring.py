@@ -22,9 +22,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
-
-MAX_LETTERS = len(ascii_uppercase)
-"""The largest number of options that letters can name."""
+MAX_LETTERS = len(ascii_uppercase)  # the largest number of options that letters can name
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,14 @@ from datacreate.files import open_regular, storage_error
 from datacreate.hardware import cpu_has_bf16
 from datacreate.libraries import quiet
 
-Vectors = NDArray[np.float32]
-"""(n, dimensions)."""
+Vectors = NDArray[np.float32]  # (n, dimensions)
+Float16Rows = NDArray[np.float16]
 
 CACHE_SIZE = 8192
 """Texts whose vectors are cached: those of the completions in flight, which several components embed."""
 
 _BATCH_SIZE = 16  # larger batches are slower on two cores
+_CHECKSUM_BYTES = 4
 
 
 class Embedder(Protocol):
@@ -107,11 +108,6 @@ def _normalize(rows: NDArray[np.floating[Any]]) -> Vectors:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Vectors = np.divide(rows, lengths, out=rows.copy(), where=lengths > 0)
     return unit
-
-
-Float16Rows = NDArray[np.float16]
-
-_CHECKSUM_BYTES = 4
 
 
 def to_float16(rows: NDArray[Any]) -> Float16Rows:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,14 +19,12 @@ from numpy.typing import NDArray
 from datacreate.selection.embeddings import to_float64
 
 MAX_ATTEMPTS = 8  # how often a chain retries a parent without children before it returns to a root
-
 _MAX_REUSABLE = 4096  # only this many parents, the first ones, can be used again
-
 UNLIMITED_USES = 2**62
 
 _MAX_CENTERS = 2048
-"""Used parents that a new parent is compared with. Half of them are the first ones used, which are far apart, the
-others the latest ones, which are close."""
+"""Used parents that a new parent is compared with: half of them the first ones used, which are far apart, the others
+the latest ones, which are close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,9 @@ class ChainQueue:
     """
 
     def __init__(self, roots: Sequence[Parent], num_chains: int) -> None:
-        self._roots = roots
-        self._starts = num_chains  # from a root so far
+        self._roots = cycle(roots)
         # Of each chain: its next parent, and the requests with this parent that had no children.
-        self._parents = [roots[chain % len(roots)] for chain in range(num_chains)]
+        self._parents = list(islice(self._roots, num_chains))
         self._attempts = [0] * num_chains
 
     def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
@@ -84,8 +82,7 @@ class ChainQueue:
         if parents:
             self._parents[chain] = parents[0]
         elif not passed:
-            self._parents[chain] = self._roots[self._starts % len(self._roots)]
-            self._starts += 1
+            self._parents[chain] = next(self._roots)
 
 
 class TreeQueue:
@@ -160,7 +157,7 @@ class FarthestFirstQueue(TreeQueue):
         pool: int = 1024,
     ) -> None:
         """`vector_of`: the number of a parent (0 and less: a root) -> its unit vector, (dimensions,)."""
-        super().__init__(roots, max_parent_uses, max_root_uses)
+        super().__init__((), max_parent_uses, max_root_uses)
         dimensions = len(vector_of(roots[0].number))
         self._vector_of = vector_of
         self._centers = np.zeros((_MAX_CENTERS, dimensions))
@@ -171,7 +168,6 @@ class FarthestFirstQueue(TreeQueue):
         self._numbers = np.zeros(pool, np.int64)
         self._rows: dict[int, int] = {}  # number of the parent -> its row
         self._free_rows = list(range(pool))[::-1]  # the first of several roots is used first
-        self._waiting.clear()
         self._add(roots)
 
     def _add(self, parents: Sequence[Parent]) -> None:

@@ -12,25 +12,24 @@ from datacreate.formats.roles import draw_balanced
 from datacreate.formats.task_format import TaskFormat
 from datacreate.selection.queue import Parent
 
-_LATEST = 256
-"""Examples to draw from if there are too few roots."""
+_LATEST = 256  # examples to draw from if there are too few roots
 
 Values = Mapping[str, Json]
 
 
 class Shots:
-    """Draws `number - 1` examples per prompt: from the roots, which a person wrote; only if they are too few, also
+    """Draws `count - 1` examples per prompt: from the roots, which a person wrote; only if they are too few, also
     from the latest examples that passed the filters.
 
     What is drawn depends on the commits before the request is made, so that a resumed run draws the same.
     """
 
-    def __init__(self, roots: Sequence[Example], number: int, task_format: TaskFormat) -> None:
+    def __init__(self, roots: Sequence[Example], count: int, task_format: TaskFormat) -> None:
         self._roots = roots
-        self._num_others = number - 1  # beside the parent
+        self._num_others = count - 1  # beside the parent
         self._answer = task_format.roles.answer if task_format.labels else None
         self._latest: deque[Values] = deque(maxlen=_LATEST)
-        self._needs_latest = number > max(1, len(roots))
+        self._needs_latest = count > max(1, len(roots))
 
     def add(self, lines: Sequence[str]) -> None:
         """Add examples that passed the filters, as lines of train.jsonl."""
@@ -54,11 +53,11 @@ class Shots:
         rng = Random(seed)
         parent_values = json.loads(parent.line)
         roots = [root.values for index, root in enumerate(self._roots) if -index != parent.number]
-        drawn = draw_balanced(roots, self._num_others, rng, self._label, [parent_values])
-        chosen = sorted(drawn, key=roots.index)
+        chosen = draw_balanced(roots, self._num_others, rng, self._label, [parent_values])
+        chosen.sort(key=roots.index)
         latest = [values for values in self._latest if values != parent_values]
-        number = self._num_others - len(chosen)
-        chosen += draw_balanced(latest, number, rng, self._label, [parent_values, *chosen])
+        missing = self._num_others - len(chosen)
+        chosen += draw_balanced(latest, missing, rng, self._label, [parent_values, *chosen])
         return tuple(map(Example, chosen))
 
     def _label(self, values: Values) -> Json:

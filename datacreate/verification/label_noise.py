@@ -16,8 +16,7 @@ from datacreate.formats.example import Json
 from datacreate.intervals import HALF_WIDTH, IntervalEstimate
 from datacreate.verification.scoring import Probabilities, Scored
 
-FIRST_ROWS = 40
-"""Rows of the first test; the concordance then has a standard error of about 0.09."""
+FIRST_ROWS = 40  # rows of the first test; the concordance then has a standard error of about 0.09
 
 MIN_ROWS, MAX_ROWS = 20, 320
 """Limits of the rows that a check uses; between them it is the count of the run."""
@@ -27,9 +26,7 @@ _MIN_MEAN, _MIN_PROBABILITY = 1e-6, 5e-5
 
 _TIE = 1e-9  # a smaller difference of scores is a tie
 
-
-AssignedRow = tuple[int, Probabilities]
-"""(assigned label, probabilities of the verifier)"""
+AssignedRow = tuple[int, Probabilities]  # (assigned label, probabilities of the verifier)
 
 
 def most_rows(count: int) -> int:
@@ -101,11 +98,10 @@ class LabelNoiseCheck:
         means = label_means(self._rows, self._num_labels)
         rows = [(assigned, calibrated(probabilities, means)) for assigned, probabilities in self._rows]
         measured, minimum = concordance(rows, self._values), self._min_concordance
-        if minimum is not None:
-            is_clear = measured is not None and not measured.low <= minimum <= measured.high
-            if not is_clear and self.seen < self._most_rows:
-                self._next_test = min(2 * self._next_test, self._most_rows)
-                return
+        is_clear = minimum is None or (measured is not None and not measured.low <= minimum <= measured.high)
+        if not is_clear and self.seen < self._most_rows:
+            self._next_test = min(2 * self._next_test, self._most_rows)
+            return
         self.decided, self.concordance, self._means = True, measured, means
         self.pseudo_labels = minimum is not None and measured is not None and measured.value < minimum
 
@@ -130,14 +126,14 @@ def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> P
 
     A label without a mean keeps its probability.
     """
-    weights = [
-        p / max(mean, _MIN_MEAN) if mean is not None else None for p, mean in zip(probabilities, means, strict=True)
-    ]
-    total = sum(weight for weight in weights if weight is not None)
-    share = sum(p for p, weight in zip(probabilities, weights, strict=True) if weight is not None)
+    weights = {
+        label: probabilities[label] / max(mean, _MIN_MEAN) for label, mean in enumerate(means) if mean is not None
+    }
+    total, share = sum(weights.values()), sum(probabilities[label] for label in weights)
+    if not total:
+        return probabilities
     return tuple(
-        p if weight is None or not total else round(weight / total * share, 4)
-        for p, weight in zip(probabilities, weights, strict=True)
+        round(weights[label] / total * share, 4) if label in weights else p for label, p in enumerate(probabilities)
     )
 
 
@@ -182,8 +178,8 @@ def concordance(rows: Sequence[AssignedRow], values: Sequence[float] | None = No
     # Without row i, its pairs are missing twice: in its row and in its column.
     pairs = different.sum() - 2 * different.sum(axis=1)
     without_row = (ordered.sum() - 2 * ordered.sum(axis=1))[pairs > 0] / pairs[pairs > 0]
-    number = len(without_row)
-    variance = (number - 1) / number * ((without_row - without_row.mean()) ** 2).sum() if number else 1.0
+    count = len(without_row)
+    variance = (count - 1) / count * ((without_row - without_row.mean()) ** 2).sum() if count else 1.0
     error = math.sqrt(variance)
     return IntervalEstimate(
         round(float(value), 4),

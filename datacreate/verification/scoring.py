@@ -20,9 +20,9 @@ VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
 label is the most probable. `relabel`: replace the label by the most probable. `soft`: keep all examples, with the
 probabilities as soft labels."""
 
-Probabilities = tuple[float, ...]
-"""One per possible label; they add up to 1."""
+Probabilities = tuple[float, ...]  # one per possible label; they add up to 1
 
+NO_SCORES = "the verifier returned no scores"  # the detail of a reject that could not be scored
 _POLL_SECONDS = 0.5
 
 
@@ -57,10 +57,6 @@ def final_label(
 def round_probabilities(probabilities: Sequence[float]) -> Probabilities:
     """The probabilities rounded as in the log. Decisions use rounded values, so that a replay decides alike."""
     return tuple(round(probability, 4) for probability in probabilities)
-
-
-NO_SCORES = "the verifier returned no scores"
-"""The detail of a reject that could not be scored."""
 
 
 def disagreement(options: Sequence[Json], assigned: int | None, probabilities: Probabilities) -> str:

@@ -71,7 +71,7 @@ def test_large_sets_are_sampled() -> None:
     assert metrics is not None
     assert (metrics.texts, metrics.paired) == (MAX_TEXTS, MAX_PAIRED)
     assert metrics == diversity(texts)
-    fewer = diversity(texts, number=60)
+    fewer = diversity(texts, count=60)
     assert fewer is not None
     assert (fewer.texts, fewer.paired) == (60, 60)
 
