@@ -17,7 +17,7 @@ from tests.guard import guard
 from tests.tiny_model import write_gguf
 
 if TYPE_CHECKING:
-    from datacreate.engines.local_servers import LocalServers
+    from datacreate.engines.server_sources import LocalServers
 
 # The same examples in every run, without a deadline.
 settings.register_profile("datacreate", derandomize=True, deadline=None, database=None, max_examples=40)
@@ -122,7 +122,7 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServe
     from datacreate.checkpoints.presets import LaunchSettings
     from datacreate.engines.engine_kind import Workload
     from datacreate.engines.llamacpp import LLAMACPP
-    from datacreate.engines.local_servers import LocalServers
+    from datacreate.engines.server_sources import LocalServers
 
     checkpoint = resolve(REAL_MODEL, "instruct")
     command = LLAMACPP.command(checkpoint, LaunchSettings(max_num_seqs=16), Workload())

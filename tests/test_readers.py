@@ -21,7 +21,7 @@ from datacreate.checkpoints.checkpoint import read_adapter, resolve
 from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import read_preset
 from datacreate.cli.terminal import print_json
-from datacreate.engines.running_servers import RunningServers
+from datacreate.engines.server_sources import RunningServers
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
 from datacreate.formats.task_format import load_format

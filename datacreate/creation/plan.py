@@ -21,7 +21,7 @@ from datacreate.creation.quotas import checked_label_ratio
 from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, most_in_flight
 from datacreate.creation.run_models import ModelClients, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.engines.request import Sampling
-from datacreate.engines.running_servers import RunningServers
+from datacreate.engines.server_sources import RunningServers
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filters.filter import DecontaminationSet
 from datacreate.formats.example import Example, dotted

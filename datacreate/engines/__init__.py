@@ -15,10 +15,10 @@ In the order in which one request passes them:
   server_pool.py     ServerPool: chooses a server; retries, lost servers
   server.py          Server: HTTP, recognition, self-test, tokenizer
   chat_api.py        Request -> JSON body, JSON answer -> Completion
+  server_errors.py   why a server did not answer: exceptions, HTTP statuses
   self_test.py       the tests that a server must pass before a run
   engine_kind.py     EngineKind: what differs between engines
   vllm.py            vLLM: command line, environment and memory of its server, its requests
   llamacpp.py        the same for llama.cpp, and the process of its server
-  running_servers.py ServerSource, RunningServers: --url -> the servers that exist now
-  local_servers.py   LocalServers: starts, restarts and stops servers on this machine
+  server_sources.py  RunningServers: the servers of --url; LocalServers: starts, restarts and stops servers here
 """

@@ -15,6 +15,7 @@ from typing import Any
 from datacreate.checkpoints.presets import Thinking
 from datacreate.engines.engine_kind import OTHER_SERVER, EngineKind
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
+from datacreate.engines.server_errors import Unavailable, short_text
 
 _UNLISTED_LOGPROB = -20.0  # the log-probability of a choice that is not among the most probable tokens
 _MIN_LOGPROB = -100.0  # lower ones count as this
@@ -32,35 +33,6 @@ _ONLY_THOUGHTS = (
     "it thinks before it answers and reached the maximum number of tokens; give it more with --thinking TOKENS, or "
     "switch thinking off: --thinking off, --chat-template-kwargs enable_thinking=false, or on the server"
 )
-
-
-class Unavailable(Exception):
-    """A server did not answer a request; the same or another one may answer it later.
-
-    `request_may_be_cause`: every server may fail at this request. `hung`: the server sent nothing at all.
-    """
-
-    def __init__(self, reason: str, *, request_may_be_cause: bool = True, hung: bool = False) -> None:
-        super().__init__(reason)
-        self.request_may_be_cause = request_may_be_cause
-        self.hung = hung
-
-
-class RequestRejected(Unavailable):
-    """A server refuses a request as invalid (HTTP 4xx). If it refuses all requests, the server is at fault."""
-
-
-class Busy(Unavailable):
-    """A server has too many requests (HTTP 429)."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, request_may_be_cause=False)
-
-
-class Incompatible(Exception):
-    """A server cannot be used as it is: another model, no schemas, a wrong key. The message says what to do."""
-
-    hung = False  # it responds
 
 
 @dataclass(frozen=True)
@@ -205,14 +177,6 @@ def _answer_and_thoughts(message: Mapping[str, Any]) -> tuple[str, str]:
         if text.startswith("<think>"):
             return "", thoughts or text.removeprefix("<think>")
     return content, thoughts
-
-
-def short_text(document: Any, max_chars: int = 160) -> str:
-    """The error message in a response as one line of at most `max_chars` characters."""
-    if isinstance(document, dict):
-        error = document.get("error", document)
-        document = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(document)[: 4 * max_chars].split())[:max_chars]
 
 
 def _count(value: Any) -> int:

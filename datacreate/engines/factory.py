@@ -21,10 +21,18 @@ from datacreate.checkpoints.checkpoint import Checkpoint, resolve, served_checkp
 from datacreate.checkpoints.presets import LaunchSettings, Thinking
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
-from datacreate.engines.local_servers import LocalServer, LocalServers, free_port
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import ENGINE_KINDS, EngineName, EngineOptions
-from datacreate.engines.running_servers import KEY, Address, RunningServers, ServerSource, api_key
+from datacreate.engines.server_sources import (
+    KEY,
+    Address,
+    LocalServer,
+    LocalServers,
+    RunningServers,
+    ServerSource,
+    api_key,
+    free_port,
+)
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus

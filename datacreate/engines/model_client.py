@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Messages, Request, ServerTest
-from datacreate.engines.running_servers import ServerSource
 from datacreate.engines.server import Server
 from datacreate.engines.server_pool import ServerPool
+from datacreate.engines.server_sources import ServerSource
 from datacreate.formats.example import Json
 from datacreate.messages import Notify, no_notify
 

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from datacreate.engines.chat_api import (
+from datacreate.engines.chat_api import ChatApi, parse_response
+from datacreate.engines.options import ENGINE_KINDS, EngineOptions
+from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
+from datacreate.engines.self_test import schema_enforcement_test
+from datacreate.engines.server_errors import (
+    TEMPORARY,
     Busy,
-    ChatApi,
     Incompatible,
     RequestRejected,
     Unavailable,
-    parse_response,
+    connection_error,
     short_text,
+    status_error,
+    wrong_address,
 )
-from datacreate.engines.options import ENGINE_KINDS, EngineOptions
-from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
-from datacreate.engines.running_servers import KEY, Address
-from datacreate.engines.self_test import schema_enforcement_test
+from datacreate.engines.server_sources import Address
 
 if TYPE_CHECKING:
     import httpx2
@@ -39,7 +41,6 @@ _TEST_SECONDS = 120.0  # for one request of the self-test
 _KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
 _MAX_BYTES = 8 * 2**20  # size limit of a response
 _MAX_NAME_CHARS = 500  # of a model
-_TEMPORARY = (429, 502, 503, 504)  # HTTP statuses of a server that is busy, still loading, or behind a proxy
 Body = dict[str, Any] | None  # of a POST request; None: it is a GET request
 
 
@@ -256,12 +257,12 @@ class Server:
         return tokens
 
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
-        """The JSON of a response with HTTP status 200. Raises the `_error_for_status` for other statuses."""
+        """The JSON of a response with HTTP status 200. Raises the `status_error` for other statuses."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.has_passed_self_test:
-            raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
+            raise wrong_address(path, f"HTTP 404: {short_text(document)}")
         if status != 200:
-            raise _error_for_status(status, document)
+            raise status_error(status, document)
         if isinstance(document, str) and body:
             raise Unavailable("it returned something other than JSON")
         return document
@@ -286,7 +287,7 @@ class Server:
             reason = f"cannot be reached ({_CONNECT_SECONDS:.0f} s)"
             raise Unavailable(reason, request_may_be_cause=False, hung=True) from None
         except httpx2.ConnectError as error:
-            raise _connection_problem(error) from None
+            raise connection_error(error) from None
         except (httpx2.HTTPError, ValueError) as error:
             reason = f"the connection broke ({type(error).__name__})"
             raise Unavailable(reason, request_may_be_cause=False) from None
@@ -296,8 +297,8 @@ class Server:
             document = json.loads(raw)
         except (ValueError, RecursionError):
             document = raw[:400].decode("utf-8", "replace")
-        if status in _TEMPORARY:
-            raise _error_for_status(status, document)
+        if status in TEMPORARY:
+            raise status_error(status, document)
         return status, document
 
     async def _exchange(self, path: str, body: Body) -> tuple[int, bytes]:
@@ -330,7 +331,7 @@ def _find_model_entry(document: Any, names: tuple[str, ...]) -> dict[str, Any]:
     """The entry in /v1/models of the model with one of these names or folders; without names, of the only model."""
     entries = document.get("data") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise _wrong_address("/v1/models", "no list of models")
+        raise wrong_address("/v1/models", "no list of models")
     named = [entry for entry in entries if isinstance(entry, dict) and _is_usable_name(entry.get("id"))]
     if not named:
         raise Incompatible(
@@ -352,35 +353,3 @@ def _is_usable_name(name: Any) -> bool:
 def _plausible_count(value: Any) -> int | None:
     """A number that a server reports; None if it is not plausible."""
     return value if type(value) is int and 0 < value < 10**8 else None
-
-
-def _wrong_address(path: str, answer: str) -> Incompatible:
-    return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {answer}); check --url")
-
-
-def _connection_problem(error: Exception) -> Exception:
-    """A short reason: connection refused, no route to host, name not known, certificate."""
-    cause: BaseException = error
-    while inner := cause.__cause__ or cause.__context__:
-        cause = inner
-    if "CERTIFICATE" in str(cause).upper():
-        return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
-    number = cause.errno if isinstance(cause, OSError) else None
-    reason = os.strerror(number) if number and number > 0 else short_text(cause, 80) or type(error).__name__
-    return Unavailable(f"cannot be reached ({reason})", request_may_be_cause=False)
-
-
-def _error_for_status(status: int, document: Any) -> Exception:
-    """The exception for an HTTP status other than 200."""
-    text = f"HTTP {status}: {short_text(document)}"
-    if 300 <= status < 400:
-        return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
-    if status in (401, 403):
-        return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
-    if status == 429:
-        return Busy(f"{text}; with a smaller --max-num-seqs it gets fewer requests at once")
-    if status in (404, *_TEMPORARY):
-        return Unavailable(text, request_may_be_cause=False)
-    if 400 <= status < 500 and status != 408:
-        return RequestRejected(text)
-    return Unavailable(text)

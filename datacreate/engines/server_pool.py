@@ -24,12 +24,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, ServerTest
-from datacreate.engines.running_servers import ServerSource
 from datacreate.engines.server import Failures, Server
-from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.engines.server_errors import Busy, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.server_sources import ServerSource
+from datacreate.errors import EngineError, ServersUnavailable, StorageError
 from datacreate.messages import Notify
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class ServerPool:
         self._monitors: dict[str, asyncio.Task[None]] = {}
         # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
         self.active_servers: list[Server] = []
-        self._fatal_error: EngineError | None = None  # why the run must stop, unless a server recovers
+        self._fatal_error: EngineError | StorageError | None = None  # why the run must stop, unless a server recovers
         self._changed = asyncio.Event()  # set for a moment whenever a server may have become free
         self._sent = 0  # number of requests sent
         self._last_completed: Request | None = None
@@ -146,29 +147,38 @@ class ServerPool:
             self._wake()
 
     def _suspend(self, server: Server, problem: Unavailable | Incompatible, *, in_self_test: bool = False) -> None:
-        """Send a server that failed no more requests. Restart a local one that died or hangs. Say once why."""
+        """Send a server that failed no more requests, and say why unless that was said. Its monitor goes on with it."""
         if not (in_self_test or server.is_active):
             return  # another request has suspended it
         is_new = server.count_failure(problem, in_self_test=in_self_test)
+        self._update_active_servers()
+        if not in_self_test:
+            self._check_repeated_errors(server, problem)
+        if server.is_incompatible:
+            message = f"{server.url} cannot be used: {problem}"
+        else:
+            how_long = "for a moment each time" if isinstance(problem, Busy) else "until it answers"
+            message = f"{server.url}: {problem}; suspended {how_long}"
+        if is_new and not self._is_broken(server):
+            self._notify(message)
+
+    def _check_repeated_errors(self, server: Server, problem: Unavailable | Incompatible) -> None:
+        """Stop the run if all servers in use, this one among them, have repeated an error too often."""
         used = [server, *(other for other in self._servers.values() if other.has_passed_self_test)]
-        if not in_self_test and all(one.failures.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
+        if all(one.failures.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
             self._fatal_error = ServersUnavailable(
                 f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
                 "server, then run the same command to resume"
             )
-        message = f"{server.url}: {problem}; suspended until it answers"
-        if server.is_incompatible:
-            message = f"{server.url} cannot be used: {problem}"
-        elif repaired := self._source.repair(server.url, hung=problem.hung):
-            message, is_new = repaired, True
-        elif isinstance(problem, Busy):
-            message = f"{server.url}: {problem}; suspended for a moment each time"
-        if is_new:
-            self._notify(message)
-        self._update_active_servers()
+
+    def _is_broken(self, server: Server) -> bool:
+        """Whether a server that failed must be restarted by this process."""
+        problem = server.failures.last_problem
+        hung = problem is not None and problem.hung
+        return not server.is_incompatible and self._source.is_broken(server.url, hung=hung)
 
     async def _monitor_server(self, server: Server) -> None:
-        """Test a server; when it is suspended, test it again after a pause."""
+        """Test a server; when it is suspended, test it again after a pause, and restart it before if it is broken."""
         while True:
             try:
                 await server.test(self._tests)
@@ -183,8 +193,20 @@ class ServerPool:
                 self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_self_test=True)
             if server.is_incompatible and not self._source.changes:
                 return  # no other server can start at its address
+            if self._is_broken(server):
+                await self._repair(server)
             pause_seconds = _FIRST_PAUSE_SECONDS * 2.0 ** min(server.failures.total - 1, 10)
             await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, pause_seconds))
+
+    async def _repair(self, server: Server) -> None:
+        """Restart a server. It may take seconds to end, so this is done in a thread: others answer meanwhile."""
+        try:
+            message = await asyncio.to_thread(self._source.repair, server.url)
+        except StorageError as error:
+            self._fatal_error = error
+        else:
+            if message:
+                self._notify(message)
 
     async def _monitor_pool(self) -> None:
         """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""

@@ -32,10 +32,10 @@ from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.creation.loop import create
 from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import LocalModel, make_client, server_commands
-from datacreate.engines.local_servers import LocalServer
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request
+from datacreate.engines.server_sources import LocalServer
 from datacreate.hardware import cpu_flags
 from datacreate.runs.config import CreateConfig
 

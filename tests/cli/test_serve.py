@@ -21,9 +21,8 @@ from datacreate.engines import factory
 from datacreate.engines.engine_kind import ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, start_shared_server
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.local_servers import LocalServer
 from datacreate.engines.options import EngineOptions
-from datacreate.engines.running_servers import Address, RunningServers
+from datacreate.engines.server_sources import Address, LocalServer, RunningServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import make

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -18,12 +19,13 @@ import pytest
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines import server_pool
 from datacreate.engines.chat_api import ChatApi
+from datacreate.engines.engine_kind import EngineKind, ServerCommand
 from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
-from datacreate.engines.running_servers import RunningServers
+from datacreate.engines.server_sources import LocalServers, RunningServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make
@@ -122,6 +124,56 @@ def test_a_local_server_is_waited_for_longer_than_others(server: Server, monkeyp
         assert not any(client.poll(0.1) for _ in range(6))
         server.start_again()
         until(lambda: bool(client.poll(0.1)))
+
+
+def test_others_answer_while_a_local_server_is_restarted(
+    server: Server, other: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
+    answered: list[int] = []
+
+    class SlowlyRestarted(RunningServers):
+        remote = False
+
+        def is_broken(self, url: str, *, hung: bool) -> bool:
+            return url == server.url and server.stopping.is_set()
+
+        def repair(self, url: str) -> str:
+            before = len(answered)
+            until(lambda: len(answered) >= before + 20)
+            server.start_again()
+            return "restarted"
+
+    notes = Notes()
+    schema = json.dumps({"type": "array", "prefixItems": [{"const": "a"}] * 2, "minItems": 2, "maxItems": 2})
+    source = SlowlyRestarted([server.url, other.url])
+    with closing(ModelClient(source, ChatApi((MODEL,)), EngineOptions(max_num_seqs=2), notes.notify)) as client:
+        client.start()
+        server.on_answer = lambda number: server.stop() if number == 1 else None
+        for number in range(10_000):
+            client.submit(Request(number, MESSAGES, schema, Sampling(max_tokens=10)))
+            while number + 1 - len(answered) >= 10:  # as many are in flight
+                answered += [each.request_id for each in client.poll(10.0)]
+            if notes.has("available again"):
+                break
+    assert notes.messages == ["restarted", f"{server.url}: available again"]
+
+
+def test_no_server_is_left_if_one_is_being_restarted_when_the_run_ends(tmp_path: Path) -> None:
+    program = (
+        "import sys, threading; from tests.servers import Server\n"
+        "with Server(port=int(sys.argv[-1]), page=b'healthy'): threading.Event().wait()"
+    )
+    environment = {"PYTHONPATH": str(ROOT)}
+    command = ServerCommand(EngineKind(), MODEL, (sys.executable, "-c", program), environment, slots=1)
+    servers = LocalServers(lambda: [command], tmp_path / "log", lambda _: None)
+    servers.start()
+    [address] = servers.addresses()
+    repair = Thread(target=servers.repair, args=(address.url,))
+    repair.start()
+    servers.stop()
+    repair.join()
+    assert psutil.Process().children() == []
 
 
 @needs_llamacpp

@@ -17,7 +17,7 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import scoring_request
-from datacreate.engines.running_servers import RunningServers
+from datacreate.engines.server_sources import RunningServers
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, answers, make

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from datacreate.engines.request import Completion, Request
-from datacreate.engines.running_servers import Address
+from datacreate.engines.server_sources import Address
 from datacreate.errors import Stopped, StorageError
 from datacreate.sweep import run
 from datacreate.sweep.folder import run_process

@@ -1,7 +1,7 @@
-"""Starts the servers of a run on this machine: one child process each, on a free port that only this machine reaches.
+"""Where the servers of a model come from: running ones (`--url`), or those that this process starts on this machine.
 
-A server stops when the process that started it ends, even by kill -9 (`child_process`). One that dies or
-hangs is restarted once, at the same address; the pool then repeats its unanswered requests.
+A local server is a child process on a free port that only this machine reaches. It stops when the process that started
+it ends, even by kill -9 (`child_process`).
 """
 
 from __future__ import annotations
@@ -13,19 +13,30 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.child_process import supervised
 from datacreate.engines.engine_kind import ServerCommand
-from datacreate.engines.running_servers import Address, ServerSource
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import open_regular, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.messages import Notify
 from datacreate.signals import deferred
+
+KEY = "DATACREATE_API_KEY"
+"""The environment variable with the API key of servers that have not registered their own; no option takes the key."""
+
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")  # an address without http://, as opposed to a path
 
 _ENGINE_LINES = ("(EngineCore", "(Worker")
 """How log lines of vLLM's inner processes begin. They have the cause; the outer process only says that they failed."""
@@ -35,6 +46,105 @@ _EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): (?!.*(?:root cause|exiting 
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
 _LOG_TAIL_BYTES = 200_000  # in which the reason of an exit is looked for
+
+
+def api_key() -> str:
+    """The servers' API key, or "". UsageError if it cannot be sent in an HTTP header."""
+    key = os.environ.get(KEY, "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        raise UsageError(f"${KEY} has a space, a line break or a non-ASCII character; set it to the key only")
+    return key
+
+
+class Address(BaseModel):
+    """The address of a server and its slots; the content of the file that a server registers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str  # without /v1 and without a trailing slash
+    max_num_seqs: int | None = Field(default=None, gt=0)  # its slots
+    key: str = Field(default="", pattern=r"^[!-~]*$", max_length=1000, repr=False)  # API key, if it needs one
+
+
+class ServerSource(ABC):
+    """Where the servers of a model come from."""
+
+    remote = True  # False if this process starts them
+    changes = False  # whether other servers may be added during the run
+    description = "this machine"  # where they are, for messages
+    failed: str | None = None  # why there will be no server any more; None as long as there may be one
+    record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
+
+    @abstractmethod
+    def addresses(self) -> tuple[Address, ...]:
+        """The servers that are known at this moment."""
+
+    def start(self) -> None:  # noqa: B027 - running servers need nothing
+        """Return when the servers that this process starts accept requests. EngineError if they cannot be started."""
+
+    def stop(self) -> None:  # noqa: B027
+        """Stop the servers that were started."""
+
+    def is_broken(self, url: str, *, hung: bool) -> bool:
+        """Whether `repair` is needed: this process started the server, and it has ended or hangs."""
+        return False
+
+    def repair(self, url: str) -> str | None:
+        """Restart a broken server, which takes seconds; returns a message, None if it was stopped meanwhile.
+
+        StorageError if its log cannot be written.
+        """
+        return None
+
+
+class RunningServers(ServerSource):
+    """The value of `--url`: addresses, and folders in which servers register and unregister."""
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        """Parse `--url`. UsageError for neither an address nor a folder, or an address with a password."""
+        self._key = api_key()
+        self._listed: list[Address] = []
+        self._folders: list[Path] = []
+        descriptions: list[str] = []
+        for url in urls:
+            path = Path(url).expanduser()
+            may_be_created = "/" in url and "://" not in url and not _HOST_AND_PORT.match(url)
+            if url and (path.is_dir() or may_be_created):
+                self._folders.append(path)
+                descriptions.append(str(path) if path.is_dir() else f"{path} (no such folder yet)")
+            else:
+                self._listed.append(Address(url=_checked(url), key=self._key))
+                descriptions.append(self._listed[-1].url)
+        self.changes = bool(self._folders)
+        self.description = ", ".join(descriptions)
+
+    def addresses(self) -> tuple[Address, ...]:
+        by_url = {address.url: address for address in self._listed}
+        for path in (path for folder in self._folders for path in sorted(folder.glob("*.json"))):
+            # A file may have been removed, be incomplete, or not be an address.
+            with suppress(OSError, ValidationError, UsageError):
+                address = Address.model_validate_json(path.read_bytes())
+                url, key = _checked(address.url), address.key or self._key
+                by_url.setdefault(url, address.model_copy(update={"url": url, "key": key}))
+        return tuple(by_url.values())
+
+
+def _checked(url: str) -> str:
+    """The URL without /v1 and trailing slashes. UsageError if it is invalid."""
+    try:
+        parsed = urlsplit(url)
+        _ = parsed.port  # ValueError if it is none
+        is_valid = parsed.scheme in ("http", "https") and bool(parsed.hostname)
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise UsageError(
+            f"--url {url or '(empty)'}: neither an address nor a folder; write it as http://HOST:PORT, several with "
+            "commas"
+        )
+    if parsed.username or parsed.password:
+        raise UsageError(f"--url: an address must not contain a password; set ${KEY} instead")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 class LocalServer:
@@ -125,7 +235,10 @@ class LocalServer:
 
 
 class LocalServers(ServerSource):
-    """The servers of one model on this machine. `prepare` returns their commands; it is called when they start."""
+    """The servers of one model on this machine. `prepare` returns their commands; it is called when they start.
+
+    A server that ends or hangs is restarted once, at the same address.
+    """
 
     remote = False
 
@@ -135,6 +248,7 @@ class LocalServers(ServerSource):
         self._log = log
         self._notify = notify
         self._servers: dict[str, LocalServer] = {}
+        self._lock = threading.Lock()  # `stop` must not miss a server that `repair` starts in another thread
         self._folder: Path | None = None
 
     def addresses(self) -> tuple[Address, ...]:
@@ -161,25 +275,30 @@ class LocalServers(ServerSource):
             self._folder = None  # it is kept: the error names a log in it
             raise
 
-    def repair(self, url: str, *, hung: bool) -> str | None:
+    def is_broken(self, url: str, *, hung: bool) -> bool:
         server = self._servers.get(url)
-        if server is None or (server.exit_code is None and not hung):
-            return None
-        reason = f"{url}, which this command started, does not answer"
-        if server.exit_code is not None:
-            reason = server.exit_reason()
-        if server.restarted:
-            del self._servers[url]
-            if not self._servers:
-                self.failed = f"{reason} failed again after a restart"
-            return f"{reason}; not restarted a second time"
-        server.restarted = True
-        server.stop()
-        server.launch()
-        return f"{reason}; restarted, its unanswered requests are repeated"
+        return server is not None and (hung or server.exit_code is not None)
+
+    def repair(self, url: str) -> str | None:
+        with self._lock:
+            server = self._servers.get(url)
+            if server is None:
+                return None
+            reason = f"{url}, which this command started, does not answer"
+            if server.exit_code is not None:
+                reason = server.exit_reason()
+            server.stop()
+            if server.restarted:
+                del self._servers[url]
+                if not self._servers:
+                    self.failed = f"{reason} failed again after a restart"
+                return f"{reason}; not restarted a second time"
+            server.restarted = True
+            server.launch()
+            return f"{reason}; restarted, its unanswered requests are repeated"
 
     def stop(self) -> None:
-        with deferred():
+        with deferred(), self._lock:
             for server in self._servers.values():
                 server.stop()
             self._servers.clear()
