@@ -94,6 +94,7 @@ class TerminalProgress(Progress):
         self._live = LiveText() if is_live() else None
         self._stage, self._done, self._ended = "none", 0, False  # what is counted, and how much of it is done
         self._start, self._done_before, self._tokens_before = 0.0, 0, 0  # at the start of the stage
+        self._first, self._first_arrived = 0.0, 0  # when the first examples arrived, and how many these were
         self._shown = 0.0  # time of the last line
 
     def __enter__(self) -> Self:
@@ -118,50 +119,67 @@ class TerminalProgress(Progress):
             more += f"; rejected: {', '.join(reasons[:_MAX_REASONS])}"
         if rest := sum(count_of_reason for _, count_of_reason in rejects[_MAX_REASONS:]):
             more += f" and {rest} more"
+        undecided = f" ({ahead} more are not decided yet)" if ahead and stats.accepted < count else ""
+        arrived = stats.accepted + stats.waiting + ahead
         tokens = stats.generated_tokens + tokens_ahead
-        self._count("", "examples", stats.accepted, count, more, tokens, ahead)
+        self._count("", "examples" + undecided, stats.accepted, count, more, arrived, tokens, is_parallel=True)
 
     def step(self, work: str, done: int, total: int, score: float | None) -> None:
         best = "" if score is None else f", best score {100 * score:.1f}"
-        self._count(f"{work}: ", self._unit, done, total, best)
+        self._count(f"{work}: ", self._unit, done, total, best, done, is_parallel=False)
 
-    def _count(self, stage: str, unit: str, done: int, total: int, more: str, tokens: int = 0, ahead: int = 0) -> None:
+    def _count(
+        self,
+        stage: str,
+        unit: str,
+        done: int,
+        total: int,
+        more: str,
+        arrived: int,
+        tokens: int = 0,
+        *,
+        is_parallel: bool,
+    ) -> None:
         """Show the state of a stage: its first and last one, and others after a pause.
 
-        `more` ends the line; `ahead` were written and wait for an earlier request or the verifier.
+        `more` ends the line. `arrived`: what is done, and examples that are valid and wait for an earlier request, for
+        the verifier or for the label-noise check. `is_parallel`: many are made at the same time, so the first arrive
+        late, and the next ones soon after; the rate is then measured since the first arrived.
         """
         with self._lock:
             now = self._clock()
             is_new = stage != self._stage or done < self._done
             if is_new:
                 self._stage, self._start, self._done_before, self._tokens_before = stage, now, done, tokens
+                self._first, self._first_arrived = now, arrived
             elif self._ended:
                 return
+            elif is_parallel and self._first == self._start and arrived > self._first_arrived:
+                self._first, self._first_arrived = now, arrived
             self._done, self._ended = done, done >= total
-            line = self._line(unit, total, tokens, ahead, max(now - self._start, 1e-3)) + more
+            line = self._line(unit, total, arrived, tokens, now) + more
             if self._live:
                 self._live.show("finishing" if self._ended else line)
             if self._ended or (not self._live and (is_new or now - self._shown >= PAUSE_SECONDS)):
                 say(line)
                 self._shown = now
 
-    def _line(self, unit: str, total: int, tokens: int, ahead: int, seconds: float) -> str:
-        """What is done after these seconds of the stage, how fast, and when it ends."""
-        rate = (self._done - self._done_before) / seconds  # without `ahead`: many of these may be rejected
-        token_rate = (tokens - self._tokens_before) / seconds
-        figures = [f"{self._stage}{self._done} of {total} {unit}"]
-        if ahead and not self._ended:
-            figures[0] += f" ({ahead} more are not decided yet)"
+    def _line(self, unit: str, total: int, arrived: int, tokens: int, now: float) -> str:
+        """What is done, how fast, and when it ends."""
+        seconds = max(now - self._start, 1e-3)
+        count = f"{self._stage}{self._done} of {total} {unit}"
         if self._ended:
-            figures[0] += f" in {seconds:.0f} s"
-        elif not rate:
-            figures.append(f"{seconds:.0f} s")
+            figures, rate = [f"{count} in {seconds:.0f} s"], (self._done - self._done_before) / seconds
+        else:
+            figures, rate = [count], (arrived - self._first_arrived) / max(now - self._first, 1e-3)
         if rate > 0:
-            seconds_left = (total - self._done) / rate
             figures.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
+            seconds_left = (total - arrived) / rate
             if seconds_left >= 1:
                 figures.append(f"about {_duration(seconds_left)} left")
-        if token_rate:
+        elif not self._ended:
+            figures.append(f"{seconds:.0f} s")
+        if token_rate := (tokens - self._tokens_before) / seconds:
             figures.append(f"{token_rate:.{int(token_rate < 10)}f} tokens/s")
         return ", ".join(figures)
 

@@ -64,26 +64,26 @@ MANY |= {"rejected_by_verifier": 1}
         (
             40,
             0,
-            {"at": 58, "accepted": 29, "tokens": 58 * 54, "duplicate": 9, "copied_example": 4},
+            {"at": 66, "accepted": 28, "tokens": 66 * 54, "duplicate": 9, "copied_example": 4},
             "29 of 40 examples, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
         ),
         (
             40,
             0,
             {"at": 22, "tokens": 110, "copied_example": 5},
-            "0 of 40 examples, 22 s, 5.0 tokens/s; rejected: 5 copied example",
+            "1 of 40 examples, 22 s, 5.0 tokens/s; rejected: 5 copied example",
         ),
         (
             40,
             0,
-            {"at": 9, **MANY},
-            "0 of 40 examples, 9 s; rejected: 5 near duplicate, 4 truncated, 3 copied example, "
+            {"at": 19, **MANY},
+            "1 of 40 examples, 19 s; rejected: 5 near duplicate, 4 truncated, 3 copied example, "
             "2 schema violation and 2 more",
         ),
-        (40, 0, {"at": 10, "accepted": 39}, "39 of 40 examples, 3.9/s"),  # less than a second is not named
-        (400, 0, {"at": 50, "accepted": 1}, "1 of 400 examples, 1.2/min, about 5.5 h left"),
+        (40, 0, {"at": 20, "accepted": 38}, "39 of 40 examples, 3.8/s"),  # less than a second is not named
+        (400, 0, {"at": 60, "accepted": 1}, "2 of 400 examples, 1.2/min, about 5.5 h left"),
         # A resumed run counts its own session only.
-        (40, 30, {"at": 10, "accepted": 5, "tokens": 200}, "35 of 40 examples, 0.5/s, about 10 s left, 20 tokens/s"),
+        (40, 30, {"at": 20, "accepted": 5, "tokens": 400}, "36 of 40 examples, 0.5/s, about 8 s left, 20 tokens/s"),
     ],
 )
 def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
@@ -91,22 +91,38 @@ def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
 ) -> None:
     run = Run(count, accepted)
     run.update()
+    run.commit(at=10, accepted=1)
     run.commit(**commit)
-    assert lines(capsys) == [f"{accepted} of {count} examples, 0 s", line]
+    first = f"{accepted} of {count} examples, 0 s"
+    assert lines(capsys) == [first, f"{accepted + 1} of {count} examples, 10 s", line]
 
 
-def test_examples_that_are_not_decided_are_no_progress_but_their_tokens_are(capsys: Said) -> None:
+def test_the_time_left_is_right_for_requests_in_flight_at_once_that_are_committed_late(capsys: Said) -> None:
+    """20 requests for 5 examples each, sent together: one is answered every 2 s from 60 s on; few are committed."""
+    run = Run(count=100)
+    run.update()
+    for second in range(60, 100, 2):
+        answered = 5 * (second - 58) // 2
+        run.stats.accepted = answered // 3
+        run.uncommitted = (answered - run.stats.accepted, 0)
+        run.update(second)
+    assert lines(capsys) == [
+        "0 of 100 examples, 0 s",
+        "1 of 100 examples (4 more are not decided yet), 60 s",
+        "10 of 100 examples (20 more are not decided yet), 2.5/s, about 28 s left",
+        "18 of 100 examples (37 more are not decided yet), 2.5/s, about 18 s left",
+        "26 of 100 examples (54 more are not decided yet), 2.5/s, about 8 s left",
+    ]
+
+
+def test_examples_that_wait_for_the_label_noise_check_count_for_the_time_left(capsys: Said) -> None:
     run = Run()
     run.update()
-    for second in (10, 40, 70, 100):
-        run.uncommitted = (second // 5, 20 * second)
-        run.update(second)
-    run.uncommitted = (0, 0)
-    run.commit(at=110, accepted=22, tokens=2200)
-    assert lines(capsys)[-2:] == [
-        "0 of 40 examples (20 more are not decided yet), 100 s, 20 tokens/s",
-        "22 of 40 examples, 0.2/s, about 90 s left, 20 tokens/s",
-    ]
+    run.stats.waiting = 10
+    run.update(10)
+    run.stats.waiting = 20
+    run.update(20)
+    assert lines(capsys)[-1] == "0 of 40 examples, 1.0/s, about 20 s left; 20 wait for the label-noise check"
 
 
 def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: Said) -> None:
@@ -155,7 +171,8 @@ def test_on_a_terminal_one_line_changes_and_notes_and_the_last_line_stay(
         progress.notify("loading [b]qwen[/b]…")
         run.update(3)
         progress.notify("a note")
-        run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
+        run.commit(at=5, accepted=1)
+        run.commit(at=61, accepted=28, tokens=58 * 54, duplicate=9, copied_example=4)
         until(lambda: "29 of 40" in shown.text)
         run.commit(at=80, accepted=11)
         until(lambda: "finishing" in shown.text)
