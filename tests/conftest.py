@@ -119,13 +119,13 @@ REAL_MODEL = "qwen2.5-coder-0.5b-instruct"
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """A llama.cpp server with a real model (0.5B) that all tests share."""
     from datacreate.checkpoints.checkpoint import resolve
-    from datacreate.checkpoints.presets import LaunchSettings
+    from datacreate.checkpoints.presets import ServerSettings
     from datacreate.engines.engine_kind import Workload
     from datacreate.engines.llamacpp import LLAMACPP
     from datacreate.engines.server_sources import LocalServers
 
     checkpoint = resolve(REAL_MODEL, "instruct")
-    command = LLAMACPP.command(checkpoint, LaunchSettings(max_num_seqs=16), Workload())
+    command = LLAMACPP.command(checkpoint, ServerSettings(max_num_seqs=16), Workload())
     servers = LocalServers(lambda: [command], tmp_path_factory.mktemp("server") / "server.log", print)
     try:
         servers.start()

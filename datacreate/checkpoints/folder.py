@@ -13,9 +13,10 @@ from typing import Any
 from datacreate.checkpoints.presets import ModelKind
 from datacreate.errors import CheckpointDamaged, CheckpointError
 
-# The files of a checkpoint. Pickles (.bin, .pt) are left out: loading one runs its code. Python files are needed only
-# with --trust-remote-code, and run only then.
 KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
+"""The files of a checkpoint. Pickles (.bin, .pt) are left out: loading one runs its code. Python files are needed only
+with --trust-remote-code, and run only then."""
+
 SKIPPED = ("original/*", "metal/*", "onnx/*", "openvino/*", "consolidated*")  # copies of the weights
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spm.model", "*.tiktoken")

@@ -68,7 +68,7 @@ def engine_setting(help_text: str, **options: Any) -> Any:
 
 
 class LaunchOptions(Settings):
-    """How the server of a model is started: by users and by presets. None: chosen automatically.
+    """What users and presets can choose for the server of a model. None: chosen automatically.
 
     Options of only one engine are here, too, because presets are read without engines; its `own_options` names them.
     """
@@ -94,8 +94,8 @@ class LaunchOptions(Settings):
     )
 
 
-class LaunchSettings(LaunchOptions):
-    """How the server of a model is started: also what only a preset can set."""
+class ServerSettings(LaunchOptions):
+    """How the server of a model is started: its `LaunchOptions`, and what only a preset can set."""
 
     reasoning_parser: str | None = None  # vLLM's name for how the model marks its thoughts, which need no schema
 
@@ -131,7 +131,7 @@ class Preset(FrozenModel):
     gated: bool = False  # the Hub wants the license accepted, and a token
     untested: bool = False  # nobody has run this preset yet
     sources: tuple[ModelSource, ...] = Field(min_length=1)  # the first that can be reached is used
-    engine: LaunchSettings = LaunchSettings()
+    engine: ServerSettings = ServerSettings()
     sampling: RecommendedSampling = RecommendedSampling()
     thinking: Thinking | None = None  # None: it cannot think
 

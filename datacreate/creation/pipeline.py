@@ -79,7 +79,7 @@ class Pipeline:
 
         Raises EngineError if a model's servers fail.
         """
-        busy = [client for client, number in self._in_flight.items() if number]
+        busy = [client for client, requests in self._in_flight.items() if requests]
         for client in busy:
             for completion in client.poll(timeout_seconds if len(busy) == 1 else _SHARED_POLL_SECONDS):
                 self._in_flight[client] -= 1

@@ -18,7 +18,7 @@ from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.creation.contamination_sets import find_decontamination_sets, with_names
 from datacreate.creation.quotas import checked_label_ratio
-from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, most_in_flight
+from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, AnswerLimits, RequestSize, most_in_flight
 from datacreate.creation.run_models import ModelClients, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.engines.request import Sampling
 from datacreate.engines.server_sources import RunningServers
@@ -38,10 +38,8 @@ from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
-# Requests in each chain, if all examples are accepted. With fewer, most are children of formatting examples.
 _MIN_REQUESTS_PER_CHAIN = 10
-
-_LIMITS = {"max_tokens", "longest_text"}  # the fields of `Sampling` that follow from the formatting example
+"""Requests in each chain, if all examples are accepted. With fewer, most are children of formatting examples."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +103,13 @@ class RunPlan:
     def warning(self, count: int) -> str:
         """A warning if a run of `count` examples is too small for its formatting examples; "" if not."""
         spec = self.spec
-        used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
-        if used >= number or spec.shots > 1 or spec.improves:
+        used, examples = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
+        if used >= examples or spec.shots > 1 or spec.improves:
             return ""
         users = "chains" if spec.num_chains else "requests"
         return (
-            f"{number} formatting examples, but about {used} {users}: some examples may not be used; a larger --count "
-            "uses more of them"
+            f"{examples} formatting examples, but about {used} {users}: some examples may not be used; a larger "
+            "--count uses more of them"
         )
 
 
@@ -206,7 +204,7 @@ def make_plan(inputs: RunInputs, clients: ModelClients) -> RunPlan:
     sizes = _stored_sizes(stored) if stored else _new_sizes(inputs, encoding, clients)
     # A stored run may have fewer generators: `check_same` refuses it below.
     samplings = [
-        _given_fields(sampling_of(config, generator, **limits))
+        _given_fields(sampling_of(config, generator, *limits))
         for generator, limits in zip(models.generators, cycle(sizes.limits))
     ]
     spec = RunSpec(
@@ -232,17 +230,18 @@ def make_plan(inputs: RunInputs, clients: ModelClients) -> RunPlan:
 
 
 class _Sizes(NamedTuple):
-    """The sizes of a run: fields of `RunSpec`, and of the `Sampling` of each generator."""
+    """The sizes of a run: fields of `RunSpec`, and the limits of each generator."""
 
     num_examples: int
     num_chains: int | None
     concurrency: int
-    limits: list[dict[str, int]]  # max_tokens, longest_text
+    limits: list[AnswerLimits]
 
 
 def _stored_sizes(spec: RunSpec) -> _Sizes:
     """The sizes of an existing run."""
-    limits = [{name: int(each.sampling[name]) for name in _LIMITS & each.sampling.keys()} for each in spec.generators]
+    samplings = [generator.sampling for generator in spec.generators]
+    limits = [AnswerLimits(sampling["max_tokens"], sampling.get("longest_text")) for sampling in samplings]
     return _Sizes(spec.num_examples, spec.num_chains, spec.concurrency, limits)
 
 
@@ -265,7 +264,7 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
     most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
     num_examples = min(size.num_examples(most, fewest) for size in request_sizes)
     limits = [
-        {"max_tokens": config.max_tokens} if config.max_tokens else size.limits(num_examples) for size in request_sizes
+        AnswerLimits(config.max_tokens) if config.max_tokens else size.limits(num_examples) for size in request_sizes
     ]
     in_flight = most_in_flight(config.count, num_examples, clients.generators)
     num_chains = _new_num_chains(inputs, num_examples, in_flight)

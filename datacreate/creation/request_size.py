@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from datacreate.engines.model_client import ModelClient
 from datacreate.errors import PromptTooLong
@@ -44,6 +45,13 @@ _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
 """Requests in flight for each slot, with one model and with several."""
 
 
+class AnswerLimits(NamedTuple):
+    """How long an answer may be: fields of `Sampling`."""
+
+    max_tokens: int
+    longest_text: int | None = None  # characters of one text
+
+
 @dataclass(frozen=True)
 class RequestSize:
     """Computes the size of the requests to one model. It asks its servers for token counts only when it needs them."""
@@ -62,9 +70,9 @@ class RequestSize:
         Raises PromptTooLong if `fewest` do not fit.
         """
         prompt, thinking, context = self._prompt_tokens(most), self.max_thinking_tokens, self.client.max_context
-        for number in range(most, fewest - 1, -1):
-            if prompt + thinking + number * self._example_tokens <= context:
-                return number
+        for count in range(most, fewest - 1, -1):
+            if prompt + thinking + count * self._example_tokens <= context:
+                return count
         raise PromptTooLong(
             f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {fewest} new example(s) of "
             f"up to {self._example_tokens} tokens exceed the model's context length of {context}; use a shorter "
@@ -72,14 +80,14 @@ class RequestSize:
             "--thinking or --num-examples, or a larger --max-model-len"
         )
 
-    def limits(self, number: int) -> dict[str, int]:
-        """The limits of `Sampling` for a request for `number` examples. Raises PromptTooLong if they do not fit."""
-        limits = {"max_tokens": self.num_examples(number, number) * self._example_tokens}
+    def limits(self, count: int) -> AnswerLimits:
+        """The limits of the answer to a request for `count` examples. Raises PromptTooLong if they do not fit."""
+        max_tokens = self.num_examples(count, count) * self._example_tokens
         bounds_texts = self.encoding.style == "positional" and self.client.bounds_texts
-        if self.examples and not self.max_thinking_tokens and bounds_texts:
-            grown = _TEXT_GROWTH * len(self._written(self._shown[0]))
-            limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words)
-        return limits
+        if not self.examples or self.max_thinking_tokens or not bounds_texts:
+            return AnswerLimits(max_tokens)
+        grown = _TEXT_GROWTH * len(self._written(self._shown[0]))
+        return AnswerLimits(max_tokens, max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words))
 
     @cached_property
     def _shown(self) -> list[Example]:
@@ -149,8 +157,8 @@ def _tokens(schema: Schema, *, is_passage: bool) -> int:
     if prefix := schema.get("prefixItems"):
         return sum(_tokens(part, is_passage=is_passage) for part in prefix)
     if schema.get("items", False) is not False:
-        number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
-        return int(number) * (_tokens(schema["items"], is_passage=is_passage) // 2)
+        count = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
+        return int(count) * (_tokens(schema["items"], is_passage=is_passage) // 2)
     if branches := schema.get("anyOf") or schema.get("oneOf"):
         return max(_tokens(branch, is_passage=is_passage) for branch in branches)
     default = _PASSAGE_TOKENS if is_passage else _TEXT_TOKENS

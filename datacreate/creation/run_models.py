@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
+from itertools import combinations
 
 from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.folder import combined_sha256
@@ -61,9 +62,10 @@ def models_of(config: CreateConfig, verify: VerifyMode, notify: Notify, *, needs
     generators = tuple(resolve_checkpoint(name, config) for name in names)
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
-    weights, generator_names = {each.sha256 for each in generators}, {each.name for each in generators}
-    if min(len(weights), len(generator_names)) < len(generators):
-        raise UsageError("--model: two of these have the same weights or the same name; give different ones")
+    for (name, first), (other_name, second) in combinations(zip(names, generators, strict=True), 2):
+        if first.sha256 == second.sha256 or first.name == second.name:
+            what = "weights" if first.sha256 == second.sha256 else "name"
+            raise UsageError(f"--model: {name} and {other_name} have the same {what}; give different models")
     for generator in generators:
         thinking_limit(config, generator)
     return RunModels(generators, embedding_model, _verifier(config, verify, generators[0]))
@@ -88,7 +90,7 @@ def _embedding_model(config: CreateConfig) -> Checkpoint:
         raise type(error)(f"--embedding-model: {error}") from None
 
 
-def _thinking(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | None:
+def _thinking_of(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | None:
     """The way a model thinks: that of its preset; without a preset and with --thinking, that of most models."""
     return checkpoint.thinking if checkpoint.preset or config.thinking is None else _USUAL_THINKING
 
@@ -98,7 +100,7 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
 
     Raises UsageError if it cannot think as --thinking says.
     """
-    requested, thinking = config.thinking, _thinking(config, checkpoint)
+    requested, thinking = config.thinking, _thinking_of(config, checkpoint)
     if requested == "off" and checkpoint.always_thinks:
         raise UsageError(f"--thinking off: {checkpoint.name} always thinks; remove it, or use another --model")
     switches = (thinking.disable if thinking else None) or {}
@@ -264,7 +266,7 @@ def clients_of(
                     count=config.count,
                     log=config.run_dir / f"{name}.log",
                     template_kwargs=None if model.verifies else config.chat_template_kwargs,
-                    thinking=_thinking(config, model.checkpoint),
+                    thinking=_thinking_of(config, model.checkpoint),
                     sharing=list(local_models.values()),
                     notify=notify,
                 )

@@ -38,13 +38,13 @@ from datacreate.selection.queue import (
 )
 from datacreate.selection.shots import Shots
 
-# The share of examples that is expected to be accepted at the start, as if measured on this number of requests.
 _PRIOR_RATE, _PRIOR_REQUESTS = 0.8, 10
+"""The share of examples that is expected to be accepted at the start, as if measured on this many requests."""
 
-_RATE_REQUESTS = 100  # the accepted examples per request are averaged over about this number of the latest requests
+_RATE_REQUESTS = 100  # the accepted examples per request are averaged over about this many of the latest requests
 
-# Requests are made for this many times the missing examples, since some give fewer than expected.
 _REQUEST_MARGIN = 1.05
+"""Requests are made for this many times the missing examples, since some give fewer than expected."""
 
 
 class RunState:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from datacreate.checkpoints.checkpoint import Checkpoint
-from datacreate.checkpoints.presets import LaunchSettings
+from datacreate.checkpoints.presets import ServerSettings
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import GIB
 from datacreate.messages import Notify, no_notify
@@ -90,14 +90,14 @@ class EngineKind:
         load it."""
         return None
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: ServerSettings, notify: Notify) -> GpuNeed | None:
         """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory.
 
         EngineError if the model cannot be split over this many GPUs.
         """
         return None
 
-    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: ServerSettings, work: Workload) -> ServerCommand:
         """The command that serves a checkpoint. EngineError if this machine cannot run it.
 
         Once the server is ready, GET /health must return 200 without the key.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve, served_checkpoint
-from datacreate.checkpoints.presets import LaunchSettings, Thinking
+from datacreate.checkpoints.presets import ServerSettings, Thinking
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.model_client import ModelClient
@@ -144,7 +144,8 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> di
 
     If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
     in equal parts, for more requests at once. Otherwise each gets GPUs of its own. EngineError, with the numbers, if
-    there are too few, or if a model cannot be split over those of its settings.
+    there are too few, or if a model cannot be split over those of its settings; UsageError if there are too few for
+    --replicas.
     """
     works = {
         model.checkpoint.sha256: Workload(count, len(models), scores=model.verifies, notify=notify) for model in models
@@ -159,17 +160,22 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> di
             return works
         needs[model.checkpoint.sha256] = need
     gpus, gpu_gib = visible_gpus(), _largest_gpu_gib()
+    for model, need in zip(models, needs.values(), strict=True):
+        if gpus and need.gpus > len(gpus):
+            raise EngineError(
+                f"{model.checkpoint.name}: --tensor-parallel-size {need.gpus}, and {len(gpus)} GPUs can be used; use a "
+                "smaller one (a --verifier has --verifier-tensor-parallel-size), or add GPUs to CUDA_VISIBLE_DEVICES"
+            )
     max_share, needed = next(iter(needs.values())).max_share, sum(need.min_gib for need in needs.values())
     total = gpu_gib or needed / max_share
     usable = max_share * total
     generators = {model.checkpoint.sha256 for model in models if not model.verifies}
     if gpu_gib is None or needed <= usable:
         extra = (usable - needed) / len(generators)
-        memory = {sha256: need.min_gib + extra * (sha256 in generators) for sha256, need in needs.items()}
-        return {
-            sha256: replace(works[sha256], gpu_share=int(1000 * gib / total) / 1000) for sha256, gib in memory.items()
-        }
-    if sum(need.gpus for need in needs.values()) > len(gpus) or any(need.min_gib > usable for need in needs.values()):
+        for sha256, need in needs.items():
+            gib = need.min_gib + extra * (sha256 in generators)
+            works[sha256] = replace(works[sha256], gpu_share=int(1000 * gib / total) / 1000)
+    elif sum(need.gpus for need in needs.values()) > len(gpus) or any(need.min_gib > usable for need in needs.values()):
         gibs = zip(models, needs.values(), strict=True)
         names = " and ".join(f"{model.checkpoint.name} ({need.min_gib:.1f} GiB)" for model, need in gibs)
         later = f"datacreate filter RUN_DIR --verifier {models[-1].checkpoint.name} --out FILE"
@@ -179,9 +185,13 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> di
             "smaller or quantized models (--quantization, --verifier-quantization), or more GPUs "
             f"(--tensor-parallel-size, --verifier-tensor-parallel-size){verify_later}"
         )
-    for sha256, number in _gpu_counts(needs, len(gpus)).items():
-        works[sha256] = replace(works[sha256], gpus=gpus[:number], gpu_share=max_share)
-        gpus = gpus[number:]
+    else:
+        for sha256, count_of_gpus in _gpu_counts(needs, len(gpus)).items():
+            works[sha256] = replace(works[sha256], gpus=gpus[:count_of_gpus], gpu_share=max_share)
+            gpus = gpus[count_of_gpus:]
+    for model in models:  # a --replicas that one of them cannot have is refused before the first server starts
+        sha256 = model.checkpoint.sha256
+        gpu_groups(model.options.replicas, needs[sha256].gpus, works[sha256].gpus)
     return works
 
 
@@ -200,12 +210,12 @@ def _largest_gpu_gib() -> float | None:
     return max((gib for _, gib in gpu_memory()), default=None)
 
 
-def _settings(model: LocalModel) -> LaunchSettings:
+def _settings(model: LocalModel) -> ServerSettings:
     """The preset's settings, overridden by the user's."""
     preset = model.checkpoint.preset
-    recommended = preset.engine if preset else LaunchSettings()
+    recommended = preset.engine if preset else ServerSettings()
     return recommended.model_copy(
-        update=model.options.model_dump(include=set(LaunchSettings.model_fields), exclude_none=True)
+        update=model.options.model_dump(include=set(ServerSettings.model_fields), exclude_none=True)
     )
 
 
@@ -232,7 +242,7 @@ def server_commands(model: LocalModel, work: Workload, replicas: int | Literal["
     return commands
 
 
-def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: LaunchSettings, notify: Notify) -> LaunchSettings:
+def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: ServerSettings, notify: Notify) -> ServerSettings:
     """The settings of a model that is alone, with as many GPUs per server as it needs if the user gives no number.
 
     If it seems to fit on no number of GPUs, it gets the largest one, and vLLM decides. EngineError, with the numbers,
@@ -270,15 +280,15 @@ def gpu_groups(replicas: int | Literal["auto"], group_size: int, gpus: tuple[str
     usable = gpus or visible_gpus()
     starts = range(0, len(usable) - group_size + 1, group_size)
     groups = [usable[start : start + group_size] for start in starts]
-    number = max(1, len(groups)) if replicas == "auto" else replicas
-    if number == 1 and not gpus:
+    count = max(1, len(groups)) if replicas == "auto" else replicas
+    if count == 1 and not gpus:
         return [()]
-    if number > len(groups):
+    if count > len(groups):
         raise UsageError(
-            f"--replicas {number}: {len(usable)} GPUs can be used, and each server uses {group_size} "
+            f"--replicas {count}: {len(usable)} GPUs can be used, and each server uses {group_size} "
             f"(--tensor-parallel-size); use at most {max(1, len(groups))}, or add GPUs to CUDA_VISIBLE_DEVICES"
         )
-    return groups[:number]
+    return groups[:count]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from functools import reduce
 from typing import Any, Literal
 
 from datacreate.checkpoints.checkpoint import Checkpoint
-from datacreate.checkpoints.presets import LaunchSettings
+from datacreate.checkpoints.presets import ServerSettings
 from datacreate.child_process import SCRATCH
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError
@@ -59,7 +59,7 @@ class _LlamaCpp(EngineKind):
     def speed(self, *, gguf: bool, long_run: bool) -> Literal["fast"] | None:
         return "fast" if gguf and self.build() else None
 
-    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: ServerSettings, work: Workload) -> ServerCommand:
         name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter
         if not self.build():
             raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")

@@ -256,16 +256,16 @@ class LocalServers(ServerSource):
 
     def start(self) -> None:
         commands, log = self._prepare(), self._log
-        first, number = commands[0], len(commands)
-        replicas = {"replicas": number} if number > 1 else {}
+        first, count = commands[0], len(commands)
+        replicas = {"replicas": count} if count > 1 else {}
         self.record = {"engine": first.engine.name, **first.record, **replicas}
-        servers = f"{number} servers" if number > 1 else "one server"
+        servers = f"{count} servers" if count > 1 else "one server"
         self._notify(f"starting {first.engine.title} for {first.model}: {servers} on this machine")
         if log is None or not log.parent.is_dir():  # the run directory does not exist yet
             self._folder = Path(tempfile.mkdtemp(prefix="datacreate-"))
             log = self._folder / "server.log"
         for index, command in enumerate(commands, 1):
-            server = LocalServer(command, self._key, log.with_suffix(f".{index}.log") if number > 1 else log)
+            server = LocalServer(command, self._key, log.with_suffix(f".{index}.log") if count > 1 else log)
             self._servers[server.address.url] = server
             server.launch()
         try:

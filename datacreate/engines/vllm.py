@@ -17,7 +17,7 @@ from typing import Any, Literal
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.dequantize import dequantized
 from datacreate.checkpoints.folder import read_json
-from datacreate.checkpoints.presets import LaunchSettings
+from datacreate.checkpoints.presets import ServerSettings
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import (
@@ -111,9 +111,11 @@ class _Vllm(EngineKind):
         build = self.build()
         # With bfloat16 instructions it is faster than llama.cpp, but takes a minute to start.
         is_fast = build == "gpu" or (build == "cpu" and cpu_has_bf16() and long_run)
-        return "fast" if is_fast else "slow" if build else None
+        if is_fast:
+            return "fast"
+        return "slow" if build else None
 
-    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: ServerSettings, work: Workload) -> ServerCommand:
         """See `EngineKind`. Also raises CheckpointError and StorageError, if a GGUF file is converted.
 
         On a GPU vLLM itself checks whether the model fits.
@@ -152,7 +154,7 @@ class _Vllm(EngineKind):
         environment, slots = _environment(work, build), int(chosen["max_num_seqs"])
         return ServerCommand(self, name, tuple(command), environment, slots, record | chosen)
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: ServerSettings, notify: Notify) -> GpuNeed | None:
         if self.build() != "gpu":
             return None
         folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
@@ -213,7 +215,7 @@ VLLM = _Vllm()
 
 
 def _chosen_settings(
-    config: dict[str, Any], settings: LaunchSettings, work: Workload, build: Literal["cpu", "gpu"]
+    config: dict[str, Any], settings: ServerSettings, work: Workload, build: Literal["cpu", "gpu"]
 ) -> dict[str, Any]:
     """The values of vLLM's options: those that are set in `settings`, and for others what suits this machine."""
     chosen: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
@@ -251,7 +253,7 @@ def _environment(work: Workload, build: Literal["cpu", "gpu"]) -> dict[str, str]
     return environment
 
 
-def _slots(config: dict[str, Any], settings: LaunchSettings, work: Workload) -> int:
+def _slots(config: dict[str, Any], settings: ServerSettings, work: Workload) -> int:
     """How many requests a server on GPUs processes at once: the user's number, or vLLM's default, which no API reports.
 
     That default depends on the GPU.
@@ -271,7 +273,7 @@ def _weights_gib(folder: Path) -> float:
     return sum(path.stat().st_size for path in paths) / GIB
 
 
-def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["cpu", "gpu"]) -> int:
+def _context(config: dict[str, Any], settings: ServerSettings, build: Literal["cpu", "gpu"]) -> int:
     """The context in tokens: that of the settings or the default, and no more than the model has."""
     context = settings.max_model_len or _MAX_CONTEXT[build]
     return min(context, _number(config, "max_position_embeddings") or context)

@@ -94,7 +94,7 @@ def _sampling_setting(help_text: str, server_default: str = "off", **options: An
     return setting(help_text, "sampling", **{"shown_default": f"the preset's, or {server_default}"} | options)
 
 
-def _thinking(value: Any) -> Any:
+def _parse_thinking(value: Any) -> Any:
     """`on`, `off` (true and false in YAML) or a number of tokens."""
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -117,7 +117,7 @@ class GeneratorOptions(Settings):
     adapter: Path | None = setting(
         "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.", "engine", metavar="DIR|FILE.gguf"
     )
-    thinking: Annotated[Literal["on", "off"] | int | None, BeforeValidator(_thinking)] = _sampling_setting(
+    thinking: Annotated[Literal["on", "off"] | int | None, BeforeValidator(_parse_thinking)] = _sampling_setting(
         f"Whether a model that can think does so before each answer, and for how many tokens at most (on: "
         f"{DEFAULT_THINKING}); its thoughts are only in the log.",
         metavar="on|off|TOKENS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -126,6 +127,7 @@ def test_the_config_records_engine_settings_and_versions(tmp_path: Path, model: 
 def test_models_that_are_not_different_are_an_error(tmp_path: Path, model: str, other: str) -> None:
     same_name = shutil.copytree(other, tmp_path / "other" / Path(model).name)
     same_weights = shutil.copytree(model, tmp_path / "copy")
-    for second in (str(same_name), str(same_weights), model):
-        with pytest.raises(UsageError, match="two of these have the same weights or the same name"):
+    for second, what in ((str(same_name), "name"), (str(same_weights), "weights"), (model, "weights")):
+        says = f"^--model: {re.escape(f'{model} and {second}')} have the same {what}; give different models$"
+        with pytest.raises(UsageError, match=says):
             make_mixed(tmp_path / "run", (model, second), Fleet())

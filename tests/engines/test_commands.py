@@ -15,7 +15,7 @@ import pytest
 
 from datacreate import hardware
 from datacreate.checkpoints.checkpoint import Adapter, Checkpoint, resolve, with_adapter
-from datacreate.checkpoints.presets import LaunchSettings, Preset, load_presets
+from datacreate.checkpoints.presets import Preset, ServerSettings, load_presets
 from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import choose_engine, gpu_groups
 from datacreate.engines.llamacpp import LLAMACPP
@@ -80,13 +80,13 @@ def test_auto_chooses_by_machine_and_count(
 
 
 def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safetensors: Checkpoint) -> None:
-    usual, long = (LLAMACPP.command(gguf, LaunchSettings(max_model_len=tokens), Workload()) for tokens in (None, 4096))
+    usual, long = (LLAMACPP.command(gguf, ServerSettings(max_model_len=tokens), Workload()) for tokens in (None, 4096))
     assert usual.slots == 2 * long.slots
-    assert LLAMACPP.command(gguf, LaunchSettings(max_num_seqs=3), Workload()).slots == 3
+    assert LLAMACPP.command(gguf, ServerSettings(max_num_seqs=3), Workload()).slots == 3
     with pytest.raises(EngineError, match="tiny has a context of 4096 tokens"):
-        LLAMACPP.command(gguf, LaunchSettings(max_model_len=10**6), Workload())
+        LLAMACPP.command(gguf, ServerSettings(max_model_len=10**6), Workload())
     with pytest.raises(EngineError, match=r"tiny: llama\.cpp loads only GGUF files; .*--engine vllm"):
-        LLAMACPP.command(safetensors, LaunchSettings(), Workload())
+        LLAMACPP.command(safetensors, ServerSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -95,14 +95,14 @@ def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0.1 * 1024**3))
     with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
-        LLAMACPP.command(gguf, LaunchSettings(), Workload())
+        LLAMACPP.command(gguf, ServerSettings(), Workload())
     with pytest.raises(EngineError, match=r"tiny needs about 3.5 GiB \(0.0 weights, 1.0 cache, 2.5 overhead\)"):
-        VLLM.command(safetensors, LaunchSettings(), Workload())
+        VLLM.command(safetensors, ServerSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint) -> None:
-    settings = LaunchSettings(dtype="float32", max_model_len=100_000)
+    settings = ServerSettings(dtype="float32", max_model_len=100_000)
     command = VLLM.command(safetensors, settings, Workload(count=5))
     words = " ".join(command.arguments)
     assert "--max-model-len 4096 " in words  # all that the model has
@@ -113,13 +113,13 @@ def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert command.record["dtype"] == "float32"
     trusted = Checkpoint("tiny", safetensors.path, safetensors.sha256, None, trust_remote_code=True)
-    assert "--trust-remote-code" in VLLM.command(trusted, LaunchSettings(), Workload()).arguments
+    assert "--trust-remote-code" in VLLM.command(trusted, ServerSettings(), Workload()).arguments
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_an_adapter_is_served_under_the_name_of_the_model(safetensors: Checkpoint) -> None:
     model = with_adapter(safetensors, Adapter("mine", Path("/mine"), "ab" * 32, 9))
-    words = " ".join(VLLM.command(model, LaunchSettings(), Workload()).arguments)
+    words = " ".join(VLLM.command(model, ServerSettings(), Workload()).arguments)
     assert "--served-model-name tiny with mine-base " in words
     assert "--lora-modules tiny with mine=/mine" in words
     assert "--max-lora-rank 16 " in words
@@ -137,13 +137,13 @@ def test_flashinfer_is_used_only_with_its_precompiled_kernels(
 ) -> None:
     versions = {"flashinfer-python": "0.7.0.post1", "flashinfer-cubin": "0.7.0.post1"}
     monkeypatch.setattr(hardware, "installed_version", versions.get)
-    environment = VLLM.command(safetensors, LaunchSettings(), Workload()).environment
+    environment = VLLM.command(safetensors, ServerSettings(), Workload()).environment
     assert environment["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert "127.0.0.1" in environment["FLASHINFER_CUBINS_REPOSITORY"]
     monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
-    assert VLLM.command(safetensors, LaunchSettings(), Workload()).environment["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
+    assert VLLM.command(safetensors, ServerSettings(), Workload()).environment["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
     versions["flashinfer-jit-cache"] = "0.7.0.post1+cu130"
-    assert "FLASHINFER_CUBINS_REPOSITORY" not in VLLM.command(safetensors, LaunchSettings(), Workload()).environment
+    assert "FLASHINFER_CUBINS_REPOSITORY" not in VLLM.command(safetensors, ServerSettings(), Workload()).environment
 
 
 @pytest.mark.usefixtures("on_a_gpu")
@@ -160,8 +160,8 @@ def test_a_gpu_gets_as_many_requests_as_vllm_processes_by_default(
     gpus: list[str], slots: int, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: "\n".join(gpus) + "\n")
-    assert VLLM.command(safetensors, LaunchSettings(), Workload()).slots == slots
-    assert VLLM.command(safetensors, LaunchSettings(max_num_seqs=7), Workload()).slots == 7
+    assert VLLM.command(safetensors, ServerSettings(), Workload()).slots == slots
+    assert VLLM.command(safetensors, ServerSettings(max_num_seqs=7), Workload()).slots == 7
 
 
 GPU_PRESETS = [each for each in load_presets().values() if each.kind == "instruct" and each.sources[0].file is None]
@@ -206,7 +206,7 @@ def test_every_preset_has_its_command_line_and_a_parser_of_vllm() -> None:
 
 @pytest.mark.usefixtures("on_a_gpu")
 def test_quantization_and_type_of_the_cache_reach_vllm(safetensors: Checkpoint, tmp_path: Path) -> None:
-    settings = LaunchSettings(quantization="fp8", kv_cache_dtype="fp8", tensor_parallel_size=2)
+    settings = ServerSettings(quantization="fp8", kv_cache_dtype="fp8", tensor_parallel_size=2)
     command = VLLM.command(safetensors, settings, Workload())
     words = " ".join(command.arguments)
     assert "--tensor-parallel-size 2 --kv-cache-dtype fp8 --quantization fp8" in words
@@ -219,7 +219,7 @@ def test_quantization_and_type_of_the_cache_reach_vllm(safetensors: Checkpoint, 
 def test_a_missing_vllm_is_one_line(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VLLM, "build", lambda: None)
     with pytest.raises(EngineError, match=r"vLLM is not installed; .*--engine llamacpp"):
-        VLLM.command(safetensors, LaunchSettings(), Workload())
+        VLLM.command(safetensors, ServerSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_gpu")
@@ -227,7 +227,7 @@ def test_the_gpu_build_needs_a_gpu(safetensors: Checkpoint, monkeypatch: pytest.
     monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(EngineError, match=r"^tiny: the installed build is for NVIDIA GPUs"):
-        VLLM.command(safetensors, LaunchSettings(), Workload())
+        VLLM.command(safetensors, ServerSettings(), Workload())
 
 
 def test_a_job_on_a_node_that_does_not_suit_the_build_fails_at_once(

@@ -10,7 +10,7 @@ import pytest
 
 from datacreate import doctor
 from datacreate.checkpoints.checkpoint import Checkpoint
-from datacreate.checkpoints.presets import LaunchSettings
+from datacreate.checkpoints.presets import ServerSettings
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.options import ENGINE_KINDS
@@ -42,7 +42,7 @@ class New(EngineKind):
     def speed(self, *, gguf: bool, long_run: bool) -> Literal["fast"]:
         return "fast"
 
-    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: ServerSettings, work: Workload) -> ServerCommand:
         command = (sys.executable, "-c", SERVER)
         return ServerCommand(self, checkpoint.name, command, {"PYTHONPATH": str(ROOT)}, 4, {"made": "here"})
 

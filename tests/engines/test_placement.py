@@ -19,13 +19,13 @@ import pytest
 
 from datacreate import hardware
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve
-from datacreate.checkpoints.presets import LaunchSettings, find_preset
+from datacreate.checkpoints.presets import ServerSettings, find_preset
 from datacreate.engines import factory
 from datacreate.engines.engine_kind import GpuNeed, ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, local_servers, place_models, server_commands
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.vllm import VLLM
-from datacreate.errors import EngineError
+from datacreate.errors import EngineError, UsageError
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, make
@@ -157,6 +157,27 @@ def test_a_second_model_that_cannot_be_split_is_refused_before_the_first_server_
         servers.start()
 
 
+@pytest.mark.parametrize(
+    ("verifier", "settings", "problem"),
+    [
+        ("1.5B", {"tensor_parallel_size": 4}, "^1.5B: --tensor-parallel-size 4, and 2 GPUs can be used; .*--verifier-"),
+        ("1.5B", {"replicas": 3}, "^--replicas 3: 2 GPUs can be used"),
+        ("32B", {"replicas": 2}, "^--replicas 2: 1 GPUs can be used"),  # the other one is that of the generator
+    ],
+)
+def test_a_second_model_that_needs_more_gpus_is_refused_before_the_first_server_starts(
+    node: Node, tmp_path: Path, verifier: str, settings: dict[str, Any], problem: str
+) -> None:
+    node(2)
+    models = [
+        LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
+        LocalModel(checkpoint(tmp_path, verifier), EngineOptions.of(**settings), verifies=True),
+    ]
+    servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
+    with pytest.raises((EngineError, UsageError), match=problem):
+        servers.start()
+
+
 def test_no_larger_number_of_gpus_is_tried_than_a_model_needs(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +185,7 @@ def test_no_larger_number_of_gpus_is_tried_than_a_model_needs(
     tried: list[int | None] = []
     gpu_need = VLLM.gpu_need
 
-    def recorded(model: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
+    def recorded(model: Checkpoint, settings: ServerSettings, notify: Notify) -> GpuNeed | None:
         tried.append(settings.tensor_parallel_size)
         return gpu_need(model, settings, notify)
 
@@ -241,14 +262,14 @@ def test_a_model_with_linear_attention_has_fewer_slots_and_kernels_that_need_no_
 ) -> None:
     node(1)
     model = checkpoint(tmp_path, "7B")
-    usual = VLLM.command(model, LaunchSettings(), Workload())
+    usual = VLLM.command(model, ServerSettings(), Workload())
     assert (usual.slots, "--gdn-prefill-backend" in usual.arguments) == (1024, False)
     config = json.loads((model.path / "config.json").read_text())
     config["layer_types"] = ["linear_attention"] * 21 + ["full_attention"] * 7
     (model.path / "config.json").write_text(json.dumps({"text_config": config}))
-    command = VLLM.command(model, LaunchSettings(), Workload())
+    command = VLLM.command(model, ServerSettings(), Workload())
     assert (command.slots, "--gdn-prefill-backend triton" in " ".join(command.arguments)) == (128, True)
-    assert VLLM.command(model, LaunchSettings(max_num_seqs=500), Workload()).slots == 500
+    assert VLLM.command(model, ServerSettings(max_num_seqs=500), Workload()).slots == 500
 
 
 FAKE_VLLM = """
