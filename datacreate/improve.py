@@ -24,6 +24,7 @@ from datacreate.creation.plan import read_inputs
 from datacreate.creation.run_models import models_of
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
+from datacreate.filters.registry import FilterOptions
 from datacreate.finetuning.encoder import Encoded, collator, load_with_head
 from datacreate.finetuning.evaluate import most_probable, probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
@@ -71,8 +72,6 @@ REPEATED_OPTIONS = (
 
 
 class ImproveConfig(Settings):
-    """The settings of `improve`."""
-
     runs: tuple[Path, ...] = Field(min_length=1)  # finished; the settings are those of the first
     count: int = setting("Examples to create, beside those of RUN.", "output", default=..., gt=0)
     run_dir: Path | None = setting(
@@ -97,13 +96,11 @@ class ImproveConfig(Settings):
 
     @property
     def directory(self) -> RunDirectory:
-        """The directory of the new run."""
         last = self.runs[-1] if self.runs[-1].name else self.runs[-1].absolute()
         return RunDirectory(self.run_dir or last.with_name(f"{last.name}-improved"))
 
     @property
     def most_parents(self) -> int:
-        """How many hard rows are chosen at most."""
         return min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
 
 
@@ -159,14 +156,11 @@ def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | P
 
     Raises UsageError if the first RUN was compared with a file that is not given again.
     """
-    requested = config.create.get("decontaminate") or ()
-    texts = [requested] if isinstance(requested, str) else requested
-    listed = [name.strip() for text in texts for name in text.split(",")]
+    given = FilterOptions.of(decontaminate=config.create.get("decontaminate")).decontaminate
     # An absolute path is not the name of a benchmark.
-    files = [path.absolute() for path in (config.dev, *config.runs) if path]
-    names = [*(name for name in listed if name != "none"), *files]
+    names: list[str | Path] = [*(given or ()), *(path.absolute() for path in (config.dev, *config.runs) if path)]
     file_names = {Path(name).name for name in names}
-    stored = () if "none" in listed else spec.compared_with
+    stored = () if given == () else spec.compared_with
     for held_out in stored:
         if not held_out.split and held_out.name.rstrip(os.sep) not in file_names:
             raise UsageError(f"{config.runs[0]} was made with --decontaminate {held_out.name}; give that file again")
@@ -223,7 +217,6 @@ class PredictedRow:
 
     @property
     def line(self) -> str:
-        """The line of parents.jsonl."""
         document = {
             "row": self.values,
             "label": self.names[self.answer_index],
@@ -258,7 +251,10 @@ class ImproveInputs:
         path = self.config.directory.parents_path
         if not path.is_file():
             return [example.values for example in self.prepared.rows[: self.config.most_parents]]
-        return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
+        try:
+            return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
+        except (OSError, ValueError, TypeError, KeyError):
+            raise TrainingError(f"{path} is damaged; restore it from a copy, or choose another --run-dir") from None
 
     def predict(self, folder: Path, on_step: OnNamedStep) -> list[PredictedRow]:
         """The rows with the predictions of students, which are trained in `folder`.

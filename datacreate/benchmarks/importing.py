@@ -134,12 +134,7 @@ def _read(path: Path, benchmark: Benchmark) -> Rows:
 
 
 def _write(
-    benchmark: Benchmark,
-    source: str,
-    kept: Mapping[str, SplitRecord],
-    new: NewSplits,
-    *,
-    allow_count_mismatch: bool,
+    benchmark: Benchmark, source: str, kept: Mapping[str, SplitRecord], new: NewSplits, *, allow_count_mismatch: bool
 ) -> ImportReport:
     """Write the new splits beside those that are kept, if their sizes are right, and report all."""
     added = {split: rows for split, (rows, _) in new.items() if split not in kept}

@@ -171,7 +171,6 @@ class SplitStatistics(BaseModel, frozen=True):
 
 
 def measure_split(rows: Sequence[BenchmarkRow]) -> SplitStatistics:
-    """The label shares and malformed rows of a split."""
     numbered = list(enumerate(rows, 1))
     labels = Counter(
         str(row.label) if isinstance(row.label, bool) else str(row.position + 1)

@@ -50,7 +50,6 @@ class Manifest(BaseModel, frozen=True):
 
 
 def benchmark_folder(benchmark: Benchmark) -> Path:
-    """The folder of the imported benchmark."""
     return data_dir() / "benchmarks" / benchmark.name
 
 

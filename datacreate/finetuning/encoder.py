@@ -82,6 +82,7 @@ def encode(
     a probability per output.
     """
     import datasets
+    import numpy as np
 
     texts, pairs = _text_pairs(examples, head)
     tokens = tokenizer(texts, pairs, verbose=False)
@@ -95,11 +96,8 @@ def encode(
         lengths = [max(lengths[start : start + size]) for start in starts]
     labels: list[Any] = [example.answer_index or 0 for example in examples]
     if soft_labels:
-        outputs = range(head.classes)
-        labels = [
-            list(example.probabilities or [float(output == label) for output in outputs])
-            for example, label in zip(examples, labels, strict=True)
-        ]
+        certain = np.eye(head.classes).tolist()
+        labels = [list(e.probabilities or certain[label]) for e, label in zip(examples, labels, strict=True)]
     kept_lengths = [min(length, max_length) for length in lengths]
     dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": kept_lengths})
     return Encoded(dataset, sum(length > max_length for length in lengths))
@@ -116,7 +114,6 @@ def _text_pairs(examples: Sequence[ClassificationExample], head: HeadSpec) -> tu
 
 
 def has_passages(examples: Sequence[ClassificationExample]) -> bool:
-    """Whether any of the examples has a passage."""
     return any(example.passage for example in examples)
 
 

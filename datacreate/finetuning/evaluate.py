@@ -32,6 +32,7 @@ from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
     Source,
+    benchmark_head,
     infer_head,
     json_sha256,
     read_benchmark,
@@ -76,11 +77,11 @@ def read_test_set(name: str, split: str = "test", head: HeadSpec | None = None) 
 
     BenchmarkError if it is not imported, UsageError if it needs another head.
     """
-    source = read_benchmark(name, split)
-    own = infer_head(source)
+    benchmark = find_benchmark(name)
+    own = benchmark_head(benchmark)
     if head is not None:
         head.check_same(own, "the model", name)
-    return _test_set(name, split, split_sha256(find_benchmark(name), split), head or own, source)
+    return _test_set(name, split, split_sha256(benchmark, split), head or own, read_benchmark(name, split))
 
 
 def read_test_file(
@@ -115,9 +116,9 @@ def read_test_file(
 def _test_set(name: str, split: str, sha256: str, head: HeadSpec, source: Source) -> TestSet:
     """The rows as a test set for a model with this head."""
     labels = [""] * len(source.rows)
-    for number, values in enumerate(source.values):
+    for row, values in enumerate(source.values):
         with suppress(KeyError, TypeError):  # `to_classification_example` says that it is missing
-            labels[number] = label_text(field_at(values, source.format.roles.answer or ()))
+            labels[row] = label_text(field_at(values, source.format.roles.answer or ()))
     examples = [to_classification_example(values, source.format, head) for values in source.values]
     return TestSet(name, split, sha256, head, labels, examples)
 
@@ -129,12 +130,12 @@ def benchmarks_for(model: TrainedModel, requested: Sequence[str], split: str, no
     UsageError or TrainingError if there is none, BenchmarkError for an unknown name.
     """
     if "all" in requested:
-        imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
-        fitting = [name for name in imported if model.training.task.is_same(read_test_set(name, split).head)]
-        if not fitting:
-            needed = model.training.task.description
-            raise TrainingError(f"no imported benchmark has {needed}; import one: `datacreate benchmarks import NAME`")
-        return fitting
+        head = model.training.task
+        alike = {name: each for name, each in load_registry().items() if head.is_same(benchmark_head(each))}
+        if fitting := [name for name, benchmark in alike.items() if has_split(benchmark, split)]:
+            return fitting
+        advice = "import one: `datacreate benchmarks import NAME`"
+        raise TrainingError(f"no imported benchmark has {head.description}; {advice}")
     if requested:
         return list(dict.fromkeys(find_benchmark(name).name for name in requested))
     benchmark = model.training.condition.benchmark
@@ -204,8 +205,7 @@ def evaluate(
         return test
 
     tests = chain(
-        (read_test_set(name, split, training.task) for name in benchmarks),
-        map(own_test_set, dict.fromkeys(files)),
+        (read_test_set(name, split, training.task) for name in benchmarks), map(own_test_set, dict.fromkeys(files))
     )
     evaluations = []
     with caught_signals():
@@ -300,12 +300,10 @@ def grade(
             classes.add(label)
     remaining = iter(probabilities)
     predictions, truth, answers = list[Prediction](), list[int](), list[int]()
-    for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
+    for row, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
+        names, right, row_probabilities = learned, None, None
         if isinstance(example, ClassificationExample):
-            right, row_probabilities = example.answer_index, next(remaining)
-            names = learned if has_labels else example.options
-        else:
-            right, row_probabilities, names = None, None, ()
+            names, right, row_probabilities = example.options or learned, example.answer_index, next(remaining)
         if has_labels:
             right = classes.find(label)
         predicted, is_correct, answer = None, False, -1
@@ -318,7 +316,7 @@ def grade(
         truth.append(-1 if right is None else right)
         answers.append(answer)
         scores = [round(float(probability), 4) for probability in row_probabilities or ()]
-        predictions.append(Prediction(row=number, label=label, predicted=predicted, correct=is_correct, scores=scores))
+        predictions.append(Prediction(row=row, label=label, predicted=predicted, correct=is_correct, scores=scores))
     unlearned = sum(right >= len(learned) for right in truth) if has_labels else 0
     return predictions, compute_scores(
         truth, answers, classes.names, balanced=has_labels, unlearned=unlearned, truncated=truncated

@@ -209,8 +209,7 @@ def infer_head(source: Source) -> HeadSpec:
     """
     task_format = source.format
     if task_format.head == "multiple_choice" and task_format.roles.options is not None:
-        lists = [value for value in source.field(task_format.roles.options) if isinstance(value, list)]
-        sizes = Counter(map(len, lists))
+        sizes = Counter(len(value) for value in source.field(task_format.roles.options) if isinstance(value, list))
         count = sizes.most_common(1)[0][0] if sizes else 0  # a row with another count is malformed
         if count < 2:
             raise UsageError(f"{source.name}: no row with two or more options; give each row a list of them")

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from itertools import product
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from datacreate import signals
 from datacreate.errors import DatacreateError, TrainingError
@@ -48,18 +49,8 @@ OnNamedStep = Callable[[str, int, int, float | None], None]
 """Like `OnStep`, for several trials: it first gets the name of the trial, such as "seed 1"."""
 
 
-class Trial(NamedTuple):
-    """The seed and the learning rate of a training."""
-
-    seed: int
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """An optimizer step of a trial has ended."""
-
-    best_score: float | None  # selection score of the trial so far; None before the first
+Trial = tuple[int, float]
+"""The seed and the learning rate of a training."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +66,9 @@ class TrialInputs:
     device_batch_size: int = DEVICE_BATCH_SIZE
 
 
-TrialEvent = StepDone | TrainedModel | DatacreateError
-"""What a process reports about its trials: each step, each trained model, and the error that ended the process."""
+TrialEvent = float | None | TrainedModel | DatacreateError
+"""What a process reports about its trials: the third argument of `OnStep` after each step, each trained model, and the
+error that ended the process."""
 
 
 def train_best_models(
@@ -84,7 +76,7 @@ def train_best_models(
 ) -> Iterator[TrainedModel]:
     """Run a trial for each seed and learning rate of the recipe; yield the best model of each seed when it is known."""
     rates = inputs.training.recipe.learning_rates
-    trials = [Trial(seed, rate) for seed in seeds for rate in rates]
+    trials = list(product(seeds, rates))
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
     run_all = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
@@ -100,11 +92,9 @@ def _in_this_process(
     inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
     has_several_rates = len(inputs.training.recipe.learning_rates) > 1
-    for trial in trials:
-        name = f"seed {trial.seed}"
-        if has_several_rates:
-            name += f", lr {trial.learning_rate:g}"
-        yield run_trial(inputs, *trial, directory.trial(*trial), partial(on_step, name))
+    for seed, rate in trials:
+        name = f"seed {seed}, lr {rate:g}" if has_several_rates else f"seed {seed}"
+        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), partial(on_step, name))
 
 
 def _in_processes(
@@ -123,8 +113,7 @@ def _in_processes(
     for number in range(nproc):
         folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
         gpu = gpus[number % len(gpus)] if gpus else ""
-        arguments = (run, folders, gpu, nproc, events)
-        workers.append(context.Process(target=_run_trials, args=arguments))
+        workers.append(context.Process(target=_run_trials, args=(run, folders, gpu, nproc, events)))
     steps = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
     try:
         for worker in workers:
@@ -138,11 +127,7 @@ def _in_processes(
 
 
 def _models_of_workers(
-    workers: Sequence[BaseProcess],
-    events: SimpleQueue[TrialEvent],
-    trials: int,
-    steps: int,
-    on_step: OnNamedStep,
+    workers: Sequence[BaseProcess], events: SimpleQueue[TrialEvent], trials: int, steps: int, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
     """Yield the models of all trials as the workers finish them; `steps` is the number of steps of all trials together.
 
@@ -156,14 +141,14 @@ def _models_of_workers(
         was_killed = any(worker.exitcode for worker in workers)
         while not events.empty():
             match events.get():
-                case StepDone(best_score):
-                    done += 1
-                    best = max((score for score in (best, best_score) if score is not None), default=None)
                 case TrainedModel() as model:
                     unfinished -= 1
                     yield model
                 case DatacreateError() as error:
                     pass
+                case best_score:
+                    done += 1
+                    best = max((score for score in (best, best_score) if score is not None), default=None)
         on_step(f"{trials} models", done, steps, best)
         if error:
             raise error
@@ -191,7 +176,7 @@ def _run_trials(
     try:
         run: Callable[[int, float, Path, OnStep], TrainedModel] = pickle.loads(pickled_run)
         for trial, folder in folders.items():
-            events.put(run(*trial, folder, lambda *step: events.put(StepDone(best_score=step[-1]))))
+            events.put(run(*trial, folder, lambda *step: events.put(step[-1])))
     except DatacreateError as error:
         events.put(error)
 
@@ -213,6 +198,10 @@ def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path
         return read_model(folder / "model")
     import transformers
 
+    class StepCallback(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps, state.best_metric)
+
     shutil.rmtree(folder, ignore_errors=True)
     recipe = inputs.training.recipe
     with quiet(), training_errors("--device-batch-size or --max-length", folder):
@@ -221,7 +210,7 @@ def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path
         if recipe.lora:
             model = with_lora(model)
         trainer = make_trainer(inputs, model, seed, learning_rate, folder)
-        trainer.add_callback(_step_callback(on_step))
+        trainer.add_callback(StepCallback())
         result, state = trainer.train(), trainer.state
         packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
         record = TrainedModel(
@@ -239,17 +228,6 @@ def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path
         )
         _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder / "model", record)
     return record
-
-
-def _step_callback(on_step: OnStep) -> Any:
-    """A callback of the Trainer that calls `on_step`."""
-    from transformers import TrainerCallback
-
-    class StepCallback(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_step(state.global_step, state.max_steps, state.best_metric)
-
-    return StepCallback()
 
 
 def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> None:

@@ -31,8 +31,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     """
     texts = {"report.md": as_markdown(report), "report.json": as_json(report), "report.html": as_page(report)}
     # UTF-8 cannot hold lone surrogates: they are written as JSON escapes.
-    escaped = (text.encode("utf-8", "backslashreplace").decode("utf-8") for text in texts.values())
-    files = dict(zip(map(folder.joinpath, texts), escaped, strict=True))
+    files = {folder / name: text.encode("utf-8", "backslashreplace").decode("utf-8") for name, text in texts.items()}
     with locked(folder):
         replace_files(files)
     return list(files)
@@ -56,7 +55,6 @@ def as_json(report: Report) -> str:
 
 
 def as_page(report: Report) -> str:
-    """The report as one HTML page."""
     return page_template("report.html.j2").render(version=report.version, sections=sections(report))
 
 
@@ -97,12 +95,7 @@ _SELECTION = {
     "file": "model selected on the rows of a file",
     "none": "no model selection",
 }
-_TITLES = {
-    "in": "In distribution",
-    "out": "Out of distribution",
-    "own": "Own test files",
-    "untrained": "Not trained",
-}
+_TITLES = {"in": "In distribution", "out": "Out of distribution", "own": "Own test files", "untrained": "Not trained"}
 
 
 @dataclass(frozen=True)

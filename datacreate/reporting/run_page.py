@@ -118,7 +118,6 @@ class RowView:
         return self.colors.get(str(value_at(values, self.format.roles.answer)), 0)
 
     def text(self, values: Mapping[str, Json], longest: int = _LONGEST) -> str:
-        """The inputs and the answer, shortened."""
         answer = value_at(values, self.format.roles.answer)
         inputs = shorten("\n".join(self.inputs(values)), longest)
         return inputs if answer is None else f"{inputs} → {shorten(field_text(answer), longest // 2)}"

@@ -226,13 +226,7 @@ class _Builder:
             needs.append(("dev", benchmark))
         before = rows.creations[-1] if rows.creations else None
         train = Step(
-            cell,
-            f"train-{name}",
-            tuple(arguments),
-            folder,
-            (*needs, ("encoder", encoder)),
-            tuple(nproc),
-            before,
+            cell, f"train-{name}", tuple(arguments), folder, (*needs, ("encoder", encoder)), tuple(nproc), before
         )
         tests = self.plan.tests(self.benchmark)
         flags = (word for test in tests for word in ("--benchmark", test))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path, PurePath
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -24,7 +24,7 @@ from datacreate.sweep.cells import Step, SweepCell
 
 POLL_SECONDS = 0.2
 
-_WEIGHTS = ("seed-*/*.safetensors", "seed-*/*.bin")
+_WEIGHTS = ("*.safetensors", "*.bin")
 _STEP_OPTIONS = tuple(f"DATACREATE_{command}_" for command in ("CREATE", "IMPROVE", "TRAIN", "EVALUATE"))
 """Environment variables that steps do not get: the plan decides their options."""
 
@@ -91,7 +91,7 @@ class SweepFolder:
         return any(
             not (model.parent / "evaluations" / f"{test}-test" / EVALUATION).is_file()
             for model in folder.glob(f"seed-*/{MODEL}")
-            if not any(file for pattern in _WEIGHTS for file in model.parent.glob(Path(pattern).name))
+            if not any(file for pattern in _WEIGHTS for file in model.parent.glob(pattern))
             for test in tests
         )
 
@@ -99,7 +99,7 @@ class SweepFolder:
         """Delete the weights of evaluated models; their evaluations stay. Raises StorageError."""
         folder = self.path / step.folder
         try:
-            for file in [file for pattern in _WEIGHTS for file in folder.glob(pattern)]:
+            for file in [file for pattern in _WEIGHTS for file in folder.glob(f"seed-*/{pattern}")]:
                 file.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(folder, error) from None
@@ -120,9 +120,17 @@ def run_process(
         file.flush()
     except OSError as error:
         raise storage_error(log, error) from None
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
     with file:
         start = file.tell()
-        process = _start(command, file, environment)
+        process = subprocess.Popen(
+            supervised(command, _GRACE_SECONDS),
+            env=inherited | dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # so that Ctrl-C reaches the step once, through this process, and not twice
+        )
         stopped = False
         try:
             while process.poll() is None:
@@ -141,19 +149,6 @@ def run_process(
     if code < 0:
         return code, f"killed by signal {-code}{'; out of memory?' if code == -signal.SIGKILL else ''}"
     return code, f"ended with exit code {code} and without output" if code else ""
-
-
-def _start(command: Sequence[str], output: BinaryIO, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a command, which ends with this process."""
-    inherited = {name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
-    return subprocess.Popen(
-        supervised(command, _GRACE_SECONDS),
-        env=inherited | dict(environment),
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        process_group=0,  # so that Ctrl-C reaches the step once, through this process, and not twice
-    )
 
 
 def last_line(log: Path, start: int) -> str:

@@ -202,7 +202,6 @@ class SweepPlan(Settings):
         return self.variants.get(name) or (Variant(strategy=name) if name in STRATEGIES else None)
 
     def rows(self, benchmark: Benchmark) -> int:
-        """Rows of a set for this benchmark."""
         return benchmark.rows["train"] if self.count == "train" else self.count
 
     def tests(self, benchmark: Benchmark) -> tuple[str, ...]:

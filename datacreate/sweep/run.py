@@ -45,8 +45,6 @@ _STOPPED = "stopped by a signal; finished steps are kept: run the same command t
 
 @dataclass(frozen=True)
 class CellState:
-    """The state of a cell."""
-
     cell: SweepCell
     state: Literal["finished", "failed", "running", "pending"]
     message: str | None = None  # why the cell failed, or which folder is locked
@@ -99,7 +97,6 @@ class Sweep:
         return make_state("pending" if unfinished else "finished")
 
     def unfinished(self, cell: SweepCell) -> list[Step]:
-        """The steps that are left to run, in order."""
         return [step for step in cell.steps if not self.folder.is_finished(step)]
 
     def commands(self, cell: SweepCell) -> list[list[str]]:
@@ -199,10 +196,9 @@ class _SweepExecution:
 
         If they cannot be started, the steps have failed.
         """
-        unfinished = [step for cell in self._cells for step in self._sweep.unfinished(cell)]
-        steps = [step for step in unfinished if step.generator == generator]
-        names = {step.cell for step in steps}
-        cells = [cell for cell in self._cells if cell.name in names]
+        by_cell = {cell: [s for s in self._sweep.unfinished(cell) if s.generator == generator] for cell in self._cells}
+        cells = [cell for cell, steps in by_cell.items() if steps]
+        steps = list(chain.from_iterable(by_cell.values()))
         options = engine_options(self._plan.create)
         if options.uses_running_servers:
             self._run_cells(cells, [Resources()] * max_parallel, generator)

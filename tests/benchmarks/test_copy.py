@@ -160,10 +160,7 @@ def test_a_copy_of_another_data_set_is_refused_in_one_line(tmp_path: Path, home:
     assert "\n" not in str(raised.value)
 
 
-DAMAGED = {
-    "train.jsonl": b'{"sentence": "a", "label": "true"}\n{]\n',
-    "README.md": b"---\nconfigs: [\n---\n",
-}
+DAMAGED = {"train.jsonl": b'{"sentence": "a", "label": "true"}\n{]\n', "README.md": b"---\nconfigs: [\n---\n"}
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -207,6 +207,10 @@ def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
     parents_path.write_text(predicted(0, (0.1, 0.9), None, text).line, encoding="utf-8")
     config = improving(runs["options"], tmp_path / "new", encoder, model)
     assert read_improve_inputs(config).read_parents() == [{"id": text}]
+    for damaged in ("{}\n", "[]\n", '{"row"'):
+        parents_path.write_text(damaged)
+        with pytest.raises(TrainingError, match=r"parents\.jsonl is damaged; restore it from a copy"):
+            read_improve_inputs(config).read_parents()
 
 
 def predicted(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> PredictedRow:
