@@ -15,7 +15,7 @@ from typing import cast, get_args
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Example, Json
-from datacreate.formats.reader import RowFile
+from datacreate.formats.reader import RawRow, RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify, safe_json, safe_line, safe_text
@@ -120,13 +120,7 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
         if not file.values_are_text:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
         try:
-            if line.error:
-                raise ValueError(line.error)
-            texts = {name: str(value or "").replace("\r\n", "\n") for name, value in line.values.items()}
-            cells = {name: text.removeprefix("'") for name, text in texts.items()}
-            for name in ("id", "decision", *(f"field:{name}" for name in session.fields), "version"):
-                if name not in cells:
-                    raise UsageError(f"{path}: no column {name!r}; give a file of --export with all its columns")
+            cells = _cells(session, path, line)
             row = _row(session, cells["id"], line_of_row)
             line_of_row[row.number] = line.number
             if change := _change(row, cells):
@@ -148,6 +142,17 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
     if decisions:
         session.save(decisions)
     return len(decisions)
+
+
+def _cells(session: ReviewSession, path: Path, line: RawRow) -> dict[str, str]:
+    """The text of each column. Raises ValueError for a damaged line, UsageError if a column is missing."""
+    if line.error:
+        raise ValueError(line.error)
+    texts = {name: str(value or "").replace("\r\n", "\n") for name, value in line.values.items()}
+    for name in ("id", "decision", *(f"field:{name}" for name in session.fields), "version"):
+        if name not in texts:
+            raise UsageError(f"{path}: no column {name!r}; give a file of --export with all its columns")
+    return {name: text.removeprefix("'") for name, text in texts.items()}
 
 
 def _version(row: ReviewRow) -> str:

@@ -24,6 +24,9 @@ _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "
 _MAX_FILES = 20  # documents
 _SHOWN_DIGITS = 16  # of a SHA-256
 
+Passage = tuple[str, int | None, int]
+"""File, row (of a table) and offset of a passage."""
+
 
 def dataset_card(
     spec: RunSpec,
@@ -71,14 +74,14 @@ def dataset_card(
     )
 
 
-def source_counts(used: Mapping[tuple[str, int | None, int], int]) -> dict[str, Any]:
-    """The counts of passages, documents and files for the card. `used`: file, row and offset of a passage -> rows."""
+def source_counts(rows_of_passages: Mapping[Passage, int]) -> dict[str, Any]:
+    """The counts of passages, documents and files for the card."""
     files = Counter[str]()
-    for (file, _, _), rows in used.items():
+    for (file, _, _), rows in rows_of_passages.items():
         files[file] += rows
-    documents = {(file, row) for file, row, _ in used}
+    documents = {(file, row) for file, row, _ in rows_of_passages}
     most = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
-    return {"passages": len(used), "documents": len(documents), "files": most}
+    return {"passages": len(rows_of_passages), "documents": len(documents), "files": most}
 
 
 @cache

@@ -29,7 +29,7 @@ from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.metrics import Metrics
 from datacreate.runs.attributes import attribute_field
-from datacreate.runs.card import dataset_card, source_counts
+from datacreate.runs.card import Passage, dataset_card, source_counts
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, TrainFile, decision_lines, example_line, read_decisions, read_log
@@ -312,7 +312,22 @@ class RunDirectory:
         The results are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if
         there are examples, the dataset card, with the metrics of a finished run. Raises StorageError, LockLost.
         """
-        passages, used = None, Counter[tuple[str, int | None, int]]()
+        rows_of_passages = self._write_rows(config, lock)
+        summary = stats.summary(config.count, config.license)
+        replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        if stats.accepted:
+            metrics = None
+            if compute_metrics and stats.accepted >= config.count:
+                notify("measuring diversity and shortcuts, for the dataset card")
+                metrics = compute_metrics(self)
+                if metrics.near_warning:
+                    notify(f"warning: {metrics.near_warning}")
+            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, source_counts(rows_of_passages)))
+        return summary
+
+    def _write_rows(self, config: StoredConfig, lock: FolderLock) -> Counter[Passage]:
+        """Write train.jsonl and, with a corpus, sources.jsonl; returns how many rows are about each passage."""
+        passages, rows_of_passages = None, Counter[Passage]()
         if config.spec.corpus:
             from datacreate.corpus.passages import stored_passages
 
@@ -325,24 +340,14 @@ class RunDirectory:
                 rows.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
                 if passages and commit.accepted:
                     source = passages.of_request(commit.request_number).source
-                    sources[0].write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
-                    used[source["file"], source.get("row"), source["offset"]] += len(commit.accepted)
+                    sources[0].write(f"{example_line(source)}\n".encode() * len(commit.accepted))
+                    rows_of_passages[source["file"], source.get("row"), source["offset"]] += len(commit.accepted)
             for file in (*sources, rows):
                 flush(file)
             sync(self.log_path)  # the last commits, if a killed session wrote them
             lock.check()
             self.sources_path.unlink(missing_ok=True)  # never beside other rows: all is on the disk now
-        summary = stats.summary(config.count, config.license)
-        replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        if stats.accepted:
-            metrics = None
-            if compute_metrics and stats.accepted >= config.count:
-                notify("measuring diversity and shortcuts, for the dataset card")
-                metrics = compute_metrics(self)
-                if metrics.near_warning:
-                    notify(f"warning: {metrics.near_warning}")
-            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, source_counts(used)))
-        return summary
+        return rows_of_passages
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
         """The accepted examples, in order; `with_attributes` adds a field `attributes.NAME` for each dimension."""
