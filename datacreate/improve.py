@@ -50,7 +50,7 @@ from datacreate.finetuning.training_rows import (
 from datacreate.finetuning.trials import OnNamedStep, run_trial
 from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.formats.row_file import MAX_EXAMPLES
 from datacreate.libraries import quiet
 from datacreate.messages import Notify, Progress
 from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec

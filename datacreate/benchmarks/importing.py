@@ -33,7 +33,7 @@ from datacreate.benchmarks.store import SplitRecord
 from datacreate.checkpoints.hub import SourceFailed, download
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.reader import RowFile
+from datacreate.formats.row_file import RowFile
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.locking import locked
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, one_line
-from datacreate.formats.reader import RawRow, RowFile, decoded
+from datacreate.formats.row_file import RawRow, RowFile, decoded
 
 _TABLES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 _CONVERTED = {".html": "HtmlConverter", ".htm": "HtmlConverter", ".pdf": "PdfConverter", ".docx": "DocxConverter"}

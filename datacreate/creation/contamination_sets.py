@@ -15,7 +15,7 @@ from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, De
 from datacreate.filters.registry import FilterOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json, values_in
-from datacreate.formats.reader import RowFile
+from datacreate.formats.row_file import RowFile
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import did_you_mean
 from datacreate.runs.directory import RunDirectory

@@ -35,7 +35,7 @@ from datacreate.finetuning.training_rows import (
 )
 from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, train_best_models
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import is_row_file
+from datacreate.formats.row_file import is_row_file
 from datacreate.formats.task_format import read_format
 from datacreate.hardware import check_build
 from datacreate.libraries import quiet

@@ -24,8 +24,8 @@ from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, shorten, value_at
 from datacreate.formats.infer_labels import few_labels
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import is_row_file
 from datacreate.formats.roles import label_text
+from datacreate.formats.row_file import is_row_file
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.config import RunSpec

@@ -1,7 +1,7 @@
 """Task formats: what one example looks like, how it is written for the model, and how a completion is validated.
 
 example.py             Example; JSON objects from text; fields by path
-reader.py              the rows of a file
+row_file.py            the rows of a file, not validated
 options.py             --format, --inputs, --answer, --labels, --example, ..., and what they change
 infer.py               the format of an example, or of --format or named fields without one; infer_rows.py: of many rows
 infer_roles.py         inputs, options, answer, ... by names and values; refuses examples that would be misread

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, 
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at, fields_of, leaves_of
-from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.formats.row_file import MAX_EXAMPLES
 from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 
 Fields = Annotated[tuple[str, ...], CommaList]

@@ -15,7 +15,7 @@ from typing import cast, get_args
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Example, Json
-from datacreate.formats.reader import RawRow, RowFile
+from datacreate.formats.row_file import RawRow, RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify, safe_json, safe_line, safe_text

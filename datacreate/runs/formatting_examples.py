@@ -14,7 +14,7 @@ from datacreate.formats.example import Example, Json, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, declare_format, infer_format
 from datacreate.formats.infer_rows import infer_from_examples
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import MAX_EXAMPLES, RowFile
+from datacreate.formats.row_file import MAX_EXAMPLES, RowFile
 from datacreate.formats.schema_utils import Schema
 from datacreate.formats.task_format import load_format
 from datacreate.runs.config import CreateConfig

@@ -16,7 +16,7 @@ from datacreate.formats.candidate import Candidate, RejectReason, validate_examp
 from datacreate.formats.example import Json
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import READABLE, RawRow, RowFile, is_row_file
+from datacreate.formats.row_file import READABLE, RawRow, RowFile, is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line

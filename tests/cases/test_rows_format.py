@@ -14,7 +14,7 @@ from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
-from tests.cases.test_reader import KINDS, Row, read
+from tests.cases.test_row_file import KINDS, Row, read
 from tests.inprocess import run
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from datacreate.creation.contamination_sets import find_decontamination_sets
 from datacreate.errors import DatacreateError, ExampleError, UsageError
-from datacreate.formats.reader import RowFile
+from datacreate.formats.row_file import RowFile
 from datacreate.formats.task_format import load_format
 from datacreate.runs.formatting_examples import examples_in_file
 from datacreate.runs.validated_rows import read_rows
