@@ -17,6 +17,7 @@ from datacreate.engines.request import Request
 from datacreate.errors import RunError
 from datacreate.formats.example import Json
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.schema_utils import object_schema
 from datacreate.messages import Notify
 from datacreate.prompts.generation import Message, describe_fields
 from datacreate.runs.config import CreateConfig
@@ -39,17 +40,9 @@ class _Proposal(FrozenModel):
 _PROPOSALS = TypeAdapter(list[_Proposal])
 
 _TEXT: dict[str, Json] = {"type": "string"}
-_SCHEMA: dict[str, Json] = {
-    "type": "array",
-    "minItems": 3,
-    "maxItems": 5,
-    "items": {
-        "type": "object",
-        "properties": {"dimension": _TEXT, "values": {"type": "array", "items": _TEXT, "minItems": 4, "maxItems": 8}},
-        "required": ["dimension", "values"],
-        "additionalProperties": False,
-    },
-}
+_VALUES: dict[str, Json] = {"type": "array", "items": _TEXT, "minItems": 4, "maxItems": 8}
+_DIMENSION = object_schema({"dimension": _TEXT, "values": _VALUES})
+_SCHEMA: dict[str, Json] = {"type": "array", "minItems": 3, "maxItems": 5, "items": _DIMENSION}
 
 
 def suggest_attributes(config: CreateConfig, notify: Notify, client_factory: ClientFactory | None = None) -> str:

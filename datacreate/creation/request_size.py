@@ -12,7 +12,7 @@ from datacreate.engines.model_client import ModelClient
 from datacreate.errors import PromptTooLong
 from datacreate.formats.example import Example, Json
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.formats.schema_utils import Schema, fixed_labels, is_constant, leaves
+from datacreate.formats.schema_utils import Schema, fixed_labels, is_constant, leaf_schemas
 from datacreate.prompts.generation import RequestContent, chat_prompt
 
 DEFAULT_NUM_EXAMPLES = 5
@@ -142,7 +142,7 @@ def most_in_flight(count: int, num_examples: int, clients: Sequence[ModelClient]
 
 def most_tokens(encoding: PromptEncoding) -> int:
     """The number of tokens that a written example may take, estimated from the schema alone."""
-    fields = leaves({"properties": encoding.field_schemas})
+    fields = leaf_schemas({"properties": encoding.field_schemas})
     return sum(_tokens(part, is_passage=path == encoding.format.roles.context) for path, part in fields)
 
 

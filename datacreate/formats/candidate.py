@@ -18,13 +18,11 @@ from jsonschema.exceptions import ValidationError, best_match
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_keywords import ENFORCED_KEYWORDS, VALIDATION_KEYWORDS, describe_error
-from datacreate.formats.schema_utils import free_texts, leaves, normalize_values
+from datacreate.formats.schema_utils import free_texts, leaf_schemas, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
 _MIN_COPIED_WORDS = 8  # an input with fewer words, such as a term, may be a part of the passage that it is about
-
-
 _LESS_REPETITION = "try more formatting examples, --attributes, a higher --temperature or a smaller --count"
 
 
@@ -124,8 +122,6 @@ class Candidate:
         """Make the candidate of an example that is valid in the format."""
         inputs, passage, passage_id = task_format.input_texts(values), task_format.passage(values), ""
         exact_key = "\n".join(map(normalize_text, inputs))
-        if passage not in inputs:
-            passage = ""
         if passage and task_format.context_is_given:
             passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return cls(Example(values), inputs, exact_key, task_format.compared_text(values), passage, passage_id)
@@ -215,9 +211,9 @@ def _find_problem(
     field_at(values, task_format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return RejectReason.BLANK, ""
-    broken_rules = (rule for rule in sorted(task_format.rules) if not rule.holds(task_format.answers, values))
-    if broken_rule := next(broken_rules, None):
-        return _REASON_OF_RULE[broken_rule], ""
+    for rule in sorted(task_format.rules):
+        if not rule.holds(task_format.answers, values):
+            return _REASON_OF_RULE[rule], ""
     roles = task_format.roles
     inputs = task_format.texts_beside_passage(values) if roles.inputs else [task_format.compared_text(values)]
     if not any(map(_WORD.search, inputs)):
@@ -228,7 +224,7 @@ def _find_problem(
 
 def find_invalid_character(values: Mapping[str, Json], task_format: TaskFormat) -> str | None:
     """The field and the first character of an example that created examples must not have: `text: ... U+0000`."""
-    fields = {path: part for path, part in leaves(task_format.schema) if path not in task_format.roles.ignored}
+    fields = {path: part for path, part in leaf_schemas(task_format.schema) if path not in task_format.roles.ignored}
     for path, part in fields.items():
         for match in filter(None, map(_INVALID.search, free_texts(value_at(values, path), part))):
             return f"{dotted(path)}: the character U+{ord(match[0]):04X} is not allowed"

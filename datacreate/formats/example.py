@@ -78,7 +78,7 @@ def fields_of(values: Mapping[str, Json], path: FieldPath = ()) -> Iterator[tupl
             yield from fields_of(value, (*path, key))
 
 
-def leaves_of(values: Mapping[str, Json]) -> Iterator[tuple[FieldPath, Json]]:
+def leaf_values(values: Mapping[str, Json]) -> Iterator[tuple[FieldPath, Json]]:
     """Every field that is not an object, with its path."""
     return ((path, value) for path, value in fields_of(values) if not isinstance(value, Mapping))
 
@@ -99,12 +99,9 @@ def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> d
 
 def values_in(value: Json) -> list[str]:
     """All strings, numbers and booleans in a JSON value, as texts, in order: `["a", "3"]` of `["a", {"n": 3}]`."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [text for part in value for text in values_in(part)]
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return [text for part in parts for text in values_in(part)]
     return [] if value is None else [str(value)]
 
 

@@ -24,7 +24,7 @@ from datacreate.formats.infer_labels import (
     notes_about_labels,
     unknown_labels_warning,
     with_labels,
-    with_option_values,
+    with_option_keys,
 )
 from datacreate.formats.infer_roles import infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
@@ -37,7 +37,7 @@ from datacreate.formats.schema_utils import (
     fixed_labels,
     infer_schema,
     is_constant,
-    leaves,
+    leaf_schemas,
     nullable,
     schema_at,
     with_field,
@@ -49,6 +49,9 @@ _NUM_OPTIONS = 4  # the number of options if neither an example nor the schema s
 _MISSPELT = 0.8  # an answer that is so similar to a part of its context is misspelt, from 0 to 1
 _SEARCHED_EXAMPLES = 20  # misspelt answers are searched for in this many examples
 _SEARCHED_WORDS = 2000  # and in this many words of their context
+
+_OPTIONS_OF_ROLE = {"tags": ("labels", "label", "ranges"), "turns": ("turns",)}
+"""The options that change a shipped format in which a field has this role."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +91,14 @@ def _find_shipped_format(examples: Sequence[Example], format_options: FormatOpti
     """The first shipped format, by name, that fits the examples, and that has a use for the options that are given."""
     values = examples[0].values
     for shipped_format in _shipped_formats():
-        unknown = (name for name in values if name not in shipped_format.schema["properties"])
-        task_format = with_ignored(shipped_format, tuple((name,) for name in unknown if is_metadata(name, values)))
-        accepted = {"format"}
-        if task_format.roles.tags:
-            accepted |= {"labels", "label", "ranges"}
-        elif task_format.roles.turns:
-            accepted.add("turns")
-        if format_options.first_changed_flag(FormatOptions.model_fields.keys() - accepted):
+        known = shipped_format.schema["properties"]
+        metadata = [(name,) for name in values if name not in known and is_metadata(name, values)]
+        task_format = with_ignored(shipped_format, metadata)
+        useful = {option for role in task_format.roles.paths() for option in _OPTIONS_OF_ROLE.get(role, ())}
+        if format_options.first_changed_flag(FormatOptions.model_fields.keys() - useful):
             continue
-        if all(task_format.validator.is_valid(example.values) for example in examples) and _is_meant_for(
-            task_format, values
-        ):
+        are_valid = all(task_format.validator.is_valid(example.values) for example in examples)
+        if are_valid and _is_meant_for(task_format, values):
             return _with_tag_sets(task_format, examples[0], format_options)
     return None
 
@@ -152,31 +151,26 @@ def _infer_new_format(
         schema = with_field(schema, path, without_null(schema_at(schema, path)))
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
 
-    spans = sum(_answer_is_span(values, roles) for values in all_values)
-    all_are_spans = spans == len(all_values)
-    remark = ""
+    num_spans = sum(_answer_is_span(values, roles) is True for values in all_values)
+    remark, rules = "", frozenset[Rule]()
     if roles.answer and roles.options:
-        is_declared = roles.answer in declared
-        schema, remark = with_option_values(
-            schema, roles, roles.answer, all_values[0], rows or all_values, is_declared=is_declared
-        )
-    elif roles.answer and roles.answer not in declared:
-        schema = with_labels(schema, roles, roles.answer, all_values, all_are_spans=all_are_spans)
-    task_format = TaskFormat("inferred", schema, roles, first_key=find_first_key(schema, roles))
-    rules = frozenset[Rule]()
-    if roles.answer and roles.options:
+        schema, remark = with_option_keys(schema, roles, roles.answer, all_values[0], rows or all_values, declared)
         rules = frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
-    elif not task_format.labels and (roles.answer_start or all_are_spans):
-        rules = frozenset({Rule.ANSWER_IN_CONTEXT})
-    task_format = specialize(replace(task_format, rules=rules), *examples)
+    elif roles.answer and roles.answer not in declared:
+        schema = with_labels(schema, roles, roles.answer, all_values, all_are_spans=num_spans == len(all_values))
+    task_format = TaskFormat("inferred", schema, roles, rules, find_first_key(schema, roles))
+    if not (rules or task_format.labels) and (roles.answer_start or num_spans == len(all_values)):
+        task_format = replace(task_format, rules=frozenset({Rule.ANSWER_IN_CONTEXT}))
+    task_format = specialize(task_format, *examples)
 
-    if spans and not (rules or task_format.labels):
-        remark = f"only {spans} of {len(all_values)} answers are spans of the context, so that it is not required"
     warnings: list[str] = []
-    is_free_text = not (rules or task_format.labels)
-    if is_free_text and not rows and (warning := _misspelt_span(examples, roles)):  # with rows nobody reads the notes
-        warnings.append(warning)
-    if not (remark or declared or rules or task_format.head == "multiple_choice"):
+    if not (task_format.rules or task_format.labels):  # the answer is free text, or there is none
+        if num_spans:
+            spans = f"{num_spans} of {len(all_values)} answers are spans of the context"
+            remark = f"only {spans}, so that it is not required"
+        if not rows and (warning := _misspelt_span(examples, roles)):  # with rows nobody reads the notes
+            warnings.append(warning)
+    if not (remark or declared or task_format.rules):
         if warning := unknown_labels_warning(task_format, all_values):
             warnings.append(warning)
         else:
@@ -204,7 +198,7 @@ def _declared_schema(all_values: Sequence[Mapping[str, Json]], declared: Mapping
 
 def _with_speakers(schema: Schema, all_values: Sequence[Mapping[str, Json]]) -> Schema:
     """The schema in which conversations have the speakers that they have in the examples, in the same order."""
-    for path, field_schema in leaves(schema):
+    for path, field_schema in leaf_schemas(schema):
         speaker = speaker_field(value_at(all_values[0], path))
         if speaker is None or speaker not in field_schema.get("items", {}).get("properties", {}):
             continue
@@ -218,18 +212,18 @@ def _with_speakers(schema: Schema, all_values: Sequence[Mapping[str, Json]]) -> 
     return schema
 
 
-def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool:
-    """Whether the answer is a text that is a span of the context."""
+def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool | None:
+    """Whether the answer is a span of the context; None unless both are texts."""
     answer, context = value_at(values, roles.answer), value_at(values, roles.context)
-    return isinstance(answer, str) and isinstance(context, str) and is_extracted(answer, context)
+    return is_extracted(answer, context) if isinstance(answer, str) and isinstance(context, str) else None
 
 
 def _misspelt_span(examples: Sequence[Example], roles: Roles) -> str | None:
     """A note about the first answer that the context has in another spelling; None if there is none."""
     for example in examples[:_SEARCHED_EXAMPLES]:
-        answer, context = value_at(example.values, roles.answer), value_at(example.values, roles.context)
-        if not isinstance(answer, str) or not isinstance(context, str) or is_extracted(answer, context):
+        if _answer_is_span(example.values, roles) is not False:
             continue
+        answer, context = value_at(example.values, roles.answer), value_at(example.values, roles.context)
         words, size = context.split()[:_SEARCHED_WORDS], len(answer.split())
         spans = {" ".join(words[start : start + size]) for start in range(len(words) - size + 1)}
         if similar := get_close_matches(answer, sorted(spans), 1, _MISSPELT):
@@ -257,10 +251,10 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
     if Rule.ANSWER_IN_CONTEXT in task_format.rules:
         parts.append("the answer is a span of the context")
     with_role = {path for paths in task_format.roles.paths().values() for path in paths}
-    varying = [path for path, part in leaves(task_format.schema) if not is_constant(part)]
+    varying = [path for path, part in leaf_schemas(task_format.schema) if not is_constant(part)]
     if unused := [dotted(path) for path in varying if path not in with_role]:
         parts.append(f"not used as inputs: {', '.join(unused)}")
-    if may_be_null := [dotted(path) for path, part in leaves(task_format.schema) if allows_null(part)]:
+    if may_be_null := [dotted(path) for path, part in leaf_schemas(task_format.schema) if allows_null(part)]:
         parts.append(f"may be null: {', '.join(may_be_null)}")
     if ignored:
         parts.append(f"kept as they are: {ignored}")
@@ -323,8 +317,8 @@ def _from_schema(task_format: TaskFormat, turns: int | None) -> InferredFormat:
             "example; give --example FILE"
         )
     specialized = specialize_unchecked(task_format, [_stand_in(task_format, task_format.schema, ())], turns)
-    fields = {*dict(leaves(specialized.schema)), *task_format.roles.ignored}
-    varying = [path for path, part in leaves(task_format.schema) if not is_constant(part)]
+    fields = {*dict(leaf_schemas(specialized.schema)), *task_format.roles.ignored}
+    varying = [path for path, part in leaf_schemas(task_format.schema) if not is_constant(part)]
     remark = ""
     if left_out := [dotted(path) for path in varying if path not in fields]:
         remark = f"left out, since not required: {', '.join(left_out)}"

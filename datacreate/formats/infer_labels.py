@@ -17,7 +17,7 @@ from datacreate.formats.example import (
     Json,
     dotted,
     field_at,
-    leaves_of,
+    leaf_values,
     one_line,
     value_at,
     values_in,
@@ -41,47 +41,46 @@ _LABEL_NAMES = (
 _NLI = ("entailment", "neutral", "contradiction")
 
 
-def with_option_values(
+def with_option_keys(
     schema: Schema,
     roles: Roles,
     answer_field: FieldPath,
     values: Mapping[str, Json],
     rows: Sequence[Mapping[str, Json]],
-    *,
-    is_declared: bool,
+    declared: Collection[FieldPath],
 ) -> tuple[Schema, str]:
-    """Set the possible values of the answer field of a format with options: the keys of the options, or labels.
+    """Set the possible values of the answer field of a format with options.
 
-    If the answer is a key, the answer field gets all keys as `enum`. Options that are labels (yes and no) become a
-    constant of all examples. `values` are those of the first example; `rows` show where positions start.
-    Returns the schema, and a remark for the user if the rows leave open where positions start, else "". Raises
-    UsageError if the answer has declared values that are not the keys of the options.
+    An answer that is a key gets all keys as `enum`. Options that are labels (yes and no) become a constant of all
+    examples. `values` are those of the first example; `rows` show where positions start. Returns the schema, and a
+    remark for the user if the rows leave open where positions start, else "". Raises UsageError if the answer has
+    declared values that are not the keys of the options.
     """
     answer, options, keys = (value_at(values, path) for path in (answer_field, roles.options, roles.keys))
     labels = list(fixed_labels(schema_at(schema, answer_field)) or ())
     texts = {str(option).casefold() for option in options}
-    is_text, remark = str(answer).casefold() in texts, ""
-    if not is_declared and not is_text and not keys:
-        first_keys = _possible_first_keys(roles, rows, answer, len(options))
-        possible_answers = option_keys(first_keys[0], len(options)) if first_keys else []
-        if possible_answers:
-            schema = with_field(schema, answer_field, {"enum": possible_answers})
-        if len(first_keys) > 1:
-            right, name = options[possible_answers.index(answer)], dotted(answer_field)
-            remark = (
-                f"{name} {answer} is taken for {one_line(str(right))!r}, counted from 0; if it counts from 1, "
-                f"add --labels {name}={','.join(map(str, option_keys(first_keys[1], len(options))))}"
-            )
-    elif is_declared and not (is_text and not keys):
+    is_key, remark = bool(keys) or str(answer).casefold() not in texts, ""
+    if is_key and answer_field in declared:
         are_keys = first_key_in(labels) is not None and len(labels) == len(options)
         if not (labels == keys if keys else are_keys):
             raise UsageError(
                 f"--labels or --range for {dotted(answer_field)}: it says which of the {len(options)} options in "
                 f"{dotted(roles.options or ())} is right; give the position, letter or key of each, in their order"
             )
+    elif is_key and not keys:
+        first_keys = _possible_first_keys(roles, rows, answer, len(options))
+        possible_answers = [option_keys(first, len(options)) for first in first_keys]
+        if possible_answers:
+            schema = with_field(schema, answer_field, {"enum": possible_answers[0]})
+        if len(possible_answers) > 1:
+            right, name = options[possible_answers[0].index(answer)], dotted(answer_field)
+            remark = (
+                f"{name} {answer} is taken for {one_line(str(right))!r}, counted from 0; if it counts from 1, "
+                f"add --labels {name}={','.join(map(str, possible_answers[1]))}"
+            )
     if texts == {str(label).casefold() for label in labels} or are_yes_no(texts) or isinstance(answer, bool):
         schema = with_field(schema, roles.options or (), {"const": options})
-        if not is_declared and answer in options:
+        if answer_field not in declared and answer in options:
             schema = with_field(schema, answer_field, {**schema_at(schema, answer_field), "enum": options})
     return schema, remark
 
@@ -117,11 +116,11 @@ def with_labels(
         if isinstance(answers[0], str) and len(answer) == 1:
             labels = yes_no_labels(answers[0], values_in(all_values[0])) or nli_labels(answers[0], roles.inputs)
         if not labels or not all(value in labels for value in answers):
-            labels = None if all_are_spans else label_set(answers)
+            labels = None if all_are_spans else find_labels(answers)
     return with_field(schema, answer, {**answer_schema, "enum": list(labels)}) if labels else schema
 
 
-def label_set(answers: Sequence[Json]) -> list[Json] | None:
+def find_labels(answers: Sequence[Json]) -> list[Json] | None:
     """The different answers in the order of their first use, if they are labels; else None.
 
     Labels are short, few, and at least one occurs again: `["spam", "ham", "spam"]` gives `["spam", "ham"]`. Whole
@@ -264,10 +263,10 @@ def advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) ->
         start = "for other labels" if task_format.labels else f"if {dotted(answer)} has a fixed set of values,"
         return f"{start} add {option}"
     name_answer = "if a field is the answer, add --answer FIELD"
-    scalars = [path for path, value in leaves_of(all_values[0]) if isinstance(value, str | int | float)]
+    scalars = [path for path, value in leaf_values(all_values[0]) if isinstance(value, str | int | float)]
     for path in scalars:
         field_values = [value_at(values, path) for values in all_values]
-        if label_set(field_values):
+        if find_labels(field_values):
             return f"{name_answer}; if {dotted(path)} is a label, add {_label_option(path, field_values)}"
     return f"{name_answer}; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
 

@@ -17,7 +17,7 @@ from datacreate.formats.example import (
     dotted,
     field_at,
     fields_of,
-    leaves_of,
+    leaf_values,
     one_line,
     values_in,
 )
@@ -68,14 +68,14 @@ def infer_roles(
     the options, or if options or messages are written in a way that would be misread.
     """
     named, values = _named_roles(example, format_options), example.values
-    fields = {path: v for path, v in leaves_of(values) if path not in (*named.inputs, *named.ignored)}
+    fields = {path: v for path, v in leaf_values(values) if path not in (*named.inputs, *named.ignored)}
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
 
     roles = named if named.answer else replace(named, answer=_find_answer(fields, scalars, declared))
     _refuse_misleading(example, roles, {path: v for path, v in scalars.items() if path not in declared})
     extractive = None if named.answer or declared else _with_extractive_answer(roles, fields)
     _refuse_positions(example, extractive or roles, is_written=is_written)
-    roles = extractive or _with_options(roles, fields, scalars)
+    roles = extractive or _find_options(roles, fields, scalars)
     others = {path: value for path, value in fields.items() if path not in (roles.options, roles.keys)}
     contents = {path: value for path, value in others.items() if any(values_in(value))}
     is_only_text = len(scalars) == 1 and isinstance(scalars.get(roles.answer or ()), str)
@@ -238,7 +238,7 @@ def _name_parts(name: str) -> set[str]:
     return {part.lower() for part in _NAME_PART.findall(name)}
 
 
-def _with_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mapping[FieldPath, Json]) -> Roles:
+def _find_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mapping[FieldPath, Json]) -> Roles:
     """The roles with the list of options, and with the answer that is one of them; unchanged without such a list.
 
     The answer can be the text of an option or its key. Any field may be the answer if `roles` has none.

@@ -8,13 +8,21 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from datacreate.errors import DatacreateError, ExampleError
-from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, leaves_of, one_line, value_at
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, leaf_values, one_line, value_at
 from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
 from datacreate.formats.infer_labels import MAX_FOUND_LABELS, few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import default_inputs
 from datacreate.formats.rules import Rule
-from datacreate.formats.schema_utils import Schema, allows_null, infer_schema, leaves, nullable, schema_at, with_field
+from datacreate.formats.schema_utils import (
+    Schema,
+    allows_null,
+    infer_schema,
+    leaf_schemas,
+    nullable,
+    schema_at,
+    with_field,
+)
 from datacreate.formats.task_format import TaskFormat, load_format
 
 _FORMAT_ROWS = 1000  # fields, types and roles come from this many rows
@@ -38,7 +46,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], format_options: FormatOp
     is_span = Rule.ANSWER_IN_CONTEXT in task_format.rules
     declared = {*format_options.label_sets, *format_options.ranges}
     # These schemas do not follow from the values of the first rows alone: labels, ranges, answers, constant options.
-    fixed = {path: part for path, part in leaves(task_format.schema) if "enum" in part or "minimum" in part}
+    fixed = {path: part for path, part in leaf_schemas(task_format.schema) if "enum" in part or "minimum" in part}
     if roles.answer and task_format.answers.are_keys:
         fixed.pop(roles.answer, None)  # a row with more options has more positions
     elif roles.answer and not (roles.options or is_span or ".".join(roles.answer) in declared):
@@ -135,7 +143,7 @@ def _vote(examples: Sequence[Example], format_options: FormatOptions) -> tuple[E
 
 def _field_types(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
     """The path and the type of each field with a value."""
-    return ((path, JSON_TYPES[type(value)]) for path, value in leaves_of(row) if value not in (None, "", []))
+    return ((path, JSON_TYPES[type(value)]) for path, value in leaf_values(row) if value not in (None, "", []))
 
 
 def _answer_schema(answers: Iterable[Json], voted_schema: Schema) -> Schema:

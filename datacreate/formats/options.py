@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at, fields_of, leaves_of
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at, fields_of, leaf_values
 from datacreate.formats.row_file import MAX_EXAMPLES
 from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 
@@ -68,11 +68,11 @@ class FormatOptions(Settings):
     @property
     def label_sets(self) -> dict[str, list[str]]:
         """The values of each field with --labels or --label, in order."""
-        sets = {name: [part.strip() for part in text.split(",")] for name, text in self.labels.items()}
+        sets = {name: text.split(",") for name, text in self.labels.items()}
         for text in self.label:
             name, _, value = text.partition("=")
-            sets.setdefault(name.strip(), []).append(value.strip())
-        return {name: [value for value in values if value] for name, values in sets.items()}
+            sets.setdefault(name.strip(), []).append(value)
+        return {name: [value.strip() for value in values if value.strip()] for name, values in sets.items()}
 
 
 _Source = Path | dict[str, Json]  # a file with formatting examples, or the values of one
@@ -138,7 +138,7 @@ def named_field(example: Example, name: str, option: str) -> FieldPath:
     """The path of a field that the user names. Raises UsageError if the example lacks it."""
     fields = {".".join(path): path for path, _ in fields_of(example.values)}
     if name not in fields:
-        existing = ", ".join(dotted(path) for path, _ in leaves_of(example.values))
+        existing = ", ".join(dotted(path) for path, _ in leaf_values(example.values))
         raise UsageError(f"{option} {name}: the example has no such field; it has {existing}")
     return fields[name]
 
@@ -151,7 +151,7 @@ def declared_schemas(example: Example, format_options: FormatOptions) -> dict[Fi
     for option, name, texts, separator in declared:
         path, argument = named_field(example, name, option), f"{option} {name}={separator.join(texts)}"
         value = field_at(example.values, path)
-        is_list = isinstance(value, list) and value and len(set(map(type, value))) == 1
+        is_list = isinstance(value, list) and len(set(map(type, value))) == 1
         first = value[0] if is_list else value
         if not isinstance(first, str | int | float):
             kind = {"array": "a list", "object": "an object"}.get(JSON_TYPES[type(value)], "null")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Literal
 
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, leaves_of, replace_field, value_at
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, leaf_values, replace_field, value_at
 from datacreate.formats.rules import Rule, context_spelling, find_span
 from datacreate.formats.schema_utils import (
     Schema,
@@ -69,11 +69,13 @@ class PromptEncoding:
 
     @cached_property
     def _schema(self) -> Schema:
-        """The schema of an example, in which a given context is a constant: the passage."""
-        context = self.format.roles.context
-        if context is None or not self.format.context_is_given:
-            return self.format.schema
-        return with_field(self.format.schema, context, {"const": self.passage})
+        """The schema of an example, in which a given context and a label that the verifier assigns are constants."""
+        schema, roles = self.format.schema, self.format.roles
+        if roles.context and self.format.context_is_given:
+            schema = with_field(schema, roles.context, {"const": self.passage})
+        if roles.answer and self.format.labels and self.pseudo_labels:
+            schema = with_field(schema, roles.answer, {"const": self.format.labels[0]})
+        return schema
 
     @property
     def supports_pseudo_labels(self) -> bool:
@@ -88,16 +90,12 @@ class PromptEncoding:
         A fixed label comes before the text, also inside an object. Constants, an answer that follows from the options,
         and the start of an extractive answer are not written. Tags are in the field of the tokens.
         """
-        schema, labels, roles = self._schema, self.format.labels, self.format.roles
+        schema, roles = self._schema, self.format.roles
         if self.style == "keyed":
             return dict(schema["properties"])
-        if roles.answer and self._answer_follows_options:
-            schema = with_field(schema, roles.answer, None)
-        if roles.answer_start:
-            schema = with_field(schema, roles.answer_start, None)
-        if roles.answer and labels and self.pseudo_labels:
-            schema = with_field(schema, roles.answer, {"const": labels[0]})
-        elif roles.answer and labels:
+        for path in filter(None, (roles.answer if self._answer_follows_options else None, roles.answer_start)):
+            schema = with_field(schema, path, None)
+        if roles.answer and self.format.labels:
             schema = _move_first(schema, roles.answer)
         schemas = dict(_without_constants(schema)["properties"])
         if self._tagged:
@@ -166,7 +164,7 @@ class PromptEncoding:
     def _is_label(self, text: str, value: Json) -> bool:
         """Whether a text of the field with this value is only a label. In a list, a label may be one word of many."""
         is_label = text.strip(" .?!").casefold() in self._label_words
-        return is_label and any(text == leaf for _, leaf in leaves_of({"": value}))
+        return is_label and any(text == leaf for _, leaf in leaf_values({"": value}))
 
     def _is_placeholder(self, text: str, name: str) -> bool:
         """Whether a text of the field `name` is only a word of the prompt, or goes on with the next JSON value."""
@@ -208,14 +206,12 @@ class PromptEncoding:
         if not isinstance(item, list) or len(item) != len(self.field_schemas):
             raise MalformedItem(f"not a list of {len(self.field_schemas)}")
         written = dict(zip(self.field_schemas, item, strict=True))
-        values, answer = dict(written), self.format.roles.answer
+        values = dict(written)
         if self._tagged:
             pairs = values[self._tagged[0]]
             if not isinstance(pairs, list) or not all(isinstance(pair, list) for pair in pairs):
                 raise MalformedItem("no list of tokens with tags")
             values |= zip(self._tagged, map(list, zip(*pairs, strict=False)), strict=False)
-        if self.pseudo_labels and self.format.labels and answer:
-            values[answer[0]] = self.format.labels[0]
         values = dict(_completed(values, self._schema))
         if self._moved_options:
             values = self._with_shuffled_options(values, written)

@@ -20,7 +20,7 @@ from datacreate.formats.example import Json, canonical_json, shorten, values_in
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.roles import Roles
 from datacreate.formats.schema_keywords import ENFORCED_FORMATS
-from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, tuple_schema, with_field
+from datacreate.formats.schema_utils import Schema, integer_bounds, object_schema, schema_at, tuple_schema, with_field
 
 _MAX_REPEATS = 40
 """The greatest sum of the repeats in a pattern: xgrammar writes them out and compiles long patterns slowly."""
@@ -51,10 +51,10 @@ def build_response_schema(encoding: PromptEncoding, num_examples: int, labels: S
     fields: Schema = {"properties": encoding.field_schemas}
     if labels is None:
         length = {"minItems": num_examples, "maxItems": num_examples}
-        response = {"type": "array", "items": _item_schema(encoding, fields), **length}
+        response = {"type": "array", "items": _example_schema(encoding, fields), **length}
     else:
         roles = encoding.format.roles
-        response = tuple_schema([_item_schema(encoding, _with_label(fields, roles, label)) for label in labels])
+        response = tuple_schema([_example_schema(encoding, _with_label(fields, roles, label)) for label in labels])
     # Keys are not sorted: models write properties in this order. Equal schemas give equal texts, to be compiled once.
     return json.dumps(response, separators=(",", ":"), ensure_ascii=False)
 
@@ -71,12 +71,12 @@ def _with_label(fields: Schema, roles: Roles, label: Json) -> Schema:
     return with_field(fields, roles.call, {**call, "anyOf": branches})
 
 
-def _item_schema(encoding: PromptEncoding, fields: Schema) -> dict[str, Json]:
+def _example_schema(encoding: PromptEncoding, fields: Schema) -> dict[str, Json]:
     """The portable schema of one written example that has these fields."""
     parts = {name: portable_schema(part) for name, part in fields["properties"].items()}
     if encoding.is_bare:
         return next(iter(parts.values()))
-    return _closed_object(parts) if encoding.style == "keyed" else tuple_schema(list(parts.values()))
+    return object_schema(parts) if encoding.style == "keyed" else tuple_schema(list(parts.values()))
 
 
 def portable_schema(schema: Schema) -> dict[str, Json]:
@@ -103,11 +103,6 @@ def portable_schema(schema: Schema) -> dict[str, Json]:
     if kind in rewriters:
         return rewriters[kind](schema)
     return {"type": kind} if kind else _ANY
-
-
-def _closed_object(properties: dict[str, Json]) -> dict[str, Json]:
-    closed = {"required": list(properties), "additionalProperties": False}
-    return {"type": "object", "properties": properties, **closed}
 
 
 def _any_of(schemas: Iterable[Schema]) -> dict[str, Json]:
@@ -174,7 +169,7 @@ def _object(schema: Schema) -> dict[str, Json]:
     properties = {**schema.get("properties", {})}
     properties |= {name: additional or {} for name in schema.get("required", ()) if name not in properties}
     if properties or "properties" in schema or additional is False:
-        return _closed_object({name: portable_schema(part) for name, part in properties.items()})
+        return object_schema({name: portable_schema(part) for name, part in properties.items()})
     if additional:
         return {"type": "object", "additionalProperties": portable_schema(additional)}
     return {"type": "object"}

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, Self, TypeVar
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, replace_field, value_at
-from datacreate.formats.schema_utils import Schema, is_constant, leaves, may_have_text
+from datacreate.formats.schema_utils import Schema, is_constant, leaf_schemas, may_have_text
 
 T = TypeVar("T")
 
@@ -218,7 +218,7 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     with_role = {path for role, paths in roles.paths().items() if role not in may_be_inputs for path in paths}
     fields = {
         path: part
-        for path, part in leaves(schema)
+        for path, part in leaf_schemas(schema)
         if not is_constant(part) and not any(path[: len(other)] == other for other in with_role)
     }
     return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)

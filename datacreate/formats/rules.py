@@ -22,7 +22,7 @@ from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve_refs
-from datacreate.formats.schema_utils import Schema, tuple_schema
+from datacreate.formats.schema_utils import Schema, object_schema, tuple_schema
 from datacreate.formats.text_normalization import normalize_text
 
 
@@ -85,7 +85,7 @@ _OPENAI_ROLES = {"human": "user", "gpt": "assistant"}
 
 _NO_ARGUMENTS: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
 
-_LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
+_WORD_CHARACTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 """A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
 
 
@@ -94,8 +94,8 @@ def find_span(answer: str, context: str) -> int | None:
 
     None if it does not occur, or if the context has no other letters or digits.
     """
-    word_start = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
-    word_end = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
+    word_start = rf"(?<!{_WORD_CHARACTER})" if re.match(_WORD_CHARACTER, answer) else ""
+    word_end = rf"(?!{_WORD_CHARACTER}|[\u0300-\u036f])" if re.search(rf"{_WORD_CHARACTER}$", answer) else ""
     for match in re.finditer(word_start + re.escape(answer) + word_end, context):
         if any(map(str.isalnum, context[: match.start()] + context[match.end() :])):
             return match.start()
@@ -200,9 +200,8 @@ def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
             {"properties": {"name": {"const": name}, "arguments": arguments}}
             for arguments in ([minimal, complete] if required != properties else [complete])
         ]
-    call: dict[str, Json] = {"name": {"enum": list(_parameters(tools))}, "arguments": {"type": "object"}}
-    closed = {"required": list(call), "additionalProperties": False}
-    return {"type": "object", "properties": call, **closed, "anyOf": branches}
+    call = {"name": {"enum": list(_parameters(tools))}, "arguments": {"type": "object"}}
+    return {**object_schema(call), "anyOf": branches}
 
 
 def call_fits(call: Mapping[str, Json], tools: Sequence[Mapping[str, Json]]) -> bool:

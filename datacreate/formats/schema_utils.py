@@ -29,11 +29,11 @@ def schema_at(schema: Schema, path: FieldPath) -> Schema:
     return schema
 
 
-def leaves(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Schema]]:
+def leaf_schemas(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Schema]]:
     """Every field with its path, in order. Of an object with `properties` only the fields in it."""
     for name, part in schema["properties"].items():
         if part.get("properties"):
-            yield from leaves(part, (*path, name))
+            yield from leaf_schemas(part, (*path, name))
         else:
             yield (*path, name), part
 
@@ -56,6 +56,12 @@ def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Sc
 def tuple_schema(parts: Sequence[Json]) -> dict[str, Json]:
     """The schema of an array with one item for each of the parts, in the notation that all engines enforce."""
     return {"type": "array", "prefixItems": list(parts), "minItems": len(parts), "maxItems": len(parts)}
+
+
+def object_schema(properties: Mapping[str, Json]) -> dict[str, Json]:
+    """The schema of an object with exactly these fields."""
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def is_constant(schema: Schema) -> bool:
@@ -97,8 +103,7 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
         parts = {key: infer_schema([value[key] for value in values if key in value]) for key in keys}
         if not parts:
             return {"const": {}}
-        required = [key for key in keys if all(key in value for value in values)]
-        return {"type": kind, "properties": parts, "required": required, "additionalProperties": False}
+        return object_schema(parts) | {"required": [key for key in keys if all(key in value for value in values)]}
     if kind == "array":
         branches: list[Schema] = []
         for item_schema in (infer_schema([item]) for value in values for item in value):

@@ -190,8 +190,7 @@ class TaskFormat:
         If several inputs have a text, each is on a line with its name: `premise: ...`. Constants are left out.
         """
         paths = (path for path in self.roles.inputs if path != self.passage_field)
-        joined = {path: " ".join(self._texts(path, values)) for path in paths}
-        texts = {path: text for path, text in joined.items() if text}
+        texts = {path: text for path in paths if (text := " ".join(self._texts(path, values)))}
         named = [f"{dotted(path)}: {text}" for path, text in texts.items()]
         return "\n".join(named if len(texts) > 1 else texts.values())
 

@@ -17,7 +17,7 @@ from datacreate.formats.schema_utils import (
     constant_of,
     fixed_labels,
     is_constant,
-    leaves,
+    leaf_schemas,
     may_have_text,
     schema_at,
 )
@@ -210,7 +210,7 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
         if name != without and (name,) not in in_other_sentences
     }
     limits = "".join(f" The {name} is {words}." for name, words in values.items() if words)
-    all_fields = {(name,): part for name, part in schemas.items()} | dict(leaves({"properties": schemas}))
+    all_fields = {(name,): part for name, part in schemas.items()} | dict(leaf_schemas({"properties": schemas}))
     descriptions = "".join(
         f" The {dotted(path)}: {' '.join(part['description'].split()).rstrip('.')}."
         for path, part in all_fields.items()

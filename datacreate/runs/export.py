@@ -15,7 +15,7 @@ from datacreate.errors import RunError, UsageError
 from datacreate.files import refuse_links
 from datacreate.formats.example import FieldPath, Json, dotted, field_at, one_line, value_at
 from datacreate.formats.rules import as_messages
-from datacreate.formats.schema_utils import Schema, leaves
+from datacreate.formats.schema_utils import Schema, leaf_schemas
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
@@ -127,7 +127,7 @@ def _left_out(task_format: TaskFormat, layout: str) -> str:
     exported = ("options", "answer", "turns", {"chat": "tools", "preference": "rejected"}.get(layout))
     used = {path for role, paths in task_format.roles.paths().items() if role in exported for path in paths}
     used |= {*task_format.roles.inputs, *task_format.roles.tags, *filter(None, [task_format.roles.call])}
-    others = [path for path, _ in leaves(task_format.schema) if not any(path[: len(own)] == own for own in used)]
+    others = [path for path, _ in leaf_schemas(task_format.schema) if not any(path[: len(own)] == own for own in used)]
     names = ", ".join(map(dotted, others))
     return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if names else ""
 
