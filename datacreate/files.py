@@ -90,11 +90,10 @@ def flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def remove_temporary(*folders: Path) -> None:
-    """Remove what killed processes left in these folders; the caller holds their lock."""
-    for folder in folders:
-        for part in folder.glob(TEMPORARY_PATTERN):
-            _remove(part)
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes left in a folder; the caller holds its lock."""
+    for part in folder.glob(TEMPORARY_PATTERN):
+        _remove(part)
 
 
 def _remove(path: Path) -> None:
