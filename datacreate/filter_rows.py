@@ -29,9 +29,10 @@ from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
-from datacreate.messages import Notify, Progress, no_notify
+from datacreate.messages import Notify, Progress
 from datacreate.prompts.label_scoring import check_letters, check_scorable, label_question, scoring_system_message
 from datacreate.runs.config import AuxiliaryModelOptions
+from datacreate.runs.directory import RunDirectory
 from datacreate.runs.validated_rows import InvalidRow, ValidatedRows, ValidRow, read_rows
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
 from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
@@ -88,7 +89,7 @@ class VerifierFilter(Filter):
         self._sample: dict[str, Probabilities | None] = {}  # by the id of an example; None: no scores
         self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
 
-    def prepare(self, notify: Notify = no_notify) -> None:
+    def prepare(self) -> None:
         """Start the model, and measure its bias to fixed labels on a sample of the rows, as a run does on its first."""
         self._client.start([scoring_test(scoring_system_message(self._rows.instruction))])
         labels = self._format.labels
@@ -147,7 +148,7 @@ class VerifierFilter(Filter):
 
 
 @dataclass
-class _Counts:
+class _RowCheck:
     """Decides for each row whether it is rejected, and counts the rows."""
 
     filters: Sequence[Filter]
@@ -160,7 +161,7 @@ class _Counts:
     conflicting: int = 0  # rows whose label is not that of the first row with these inputs
     first_labels: dict[int, str] = field(default_factory=dict)  # hash of the inputs -> label of the first row with them
 
-    def reject(self, row: ValidRow | InvalidRow) -> dict[str, Any] | None:
+    def find_reject(self, row: ValidRow | InvalidRow) -> dict[str, Any] | None:
         """The line of a rejected row for `--rejects`; None if it is kept."""
         if isinstance(row, InvalidRow):
             self.invalid += 1
@@ -179,7 +180,7 @@ class _Counts:
             candidate_filter.add(row.candidate, row.number)
         return None
 
-    def document(self, source: Path) -> dict[str, Any]:
+    def report(self, source: Path) -> dict[str, Any]:
         """The counts as JSON. Raises UsageError if most rows are not valid, or if there are no rows."""
         labels = list(map(str, self.format.labels or ()))
         valid = self.before.total()
@@ -239,22 +240,22 @@ def filter_rows(
             verifier = VerifierFilter(client, checkpoint.name, rows, tuple(filters))
             filters.append(verifier)
         for candidate_filter in filters:
-            candidate_filter.prepare(notify)
-        counts = _Counts(filters, rows.format)
+            candidate_filter.prepare()
+        check = _RowCheck(filters, rows.format)
         for row in _prefetched(rows, filters, progress):
-            if document := counts.reject(row):
-                write_reject(json.dumps(document, ensure_ascii=False))
+            if reject := check.find_reject(row):
+                write_reject(json.dumps(reject, ensure_ascii=False))
             elif isinstance(row, ValidRow):
                 write(row.line)
-        report = counts.document(source)
-    reports = filter_report(options, counts.rejected)
+        counts = check.report(source)
+    filter_reports = filter_report(options, check.rejected)
     if verifier:
-        reports.append(verifier.report(config.model_copy(update={"verifier": checkpoint.name}), counts.rejected))
+        filter_reports.append(verifier.report(config.model_copy(update={"verifier": checkpoint.name}), check.rejected))
     return {
         "source": str(source),
         "format": rows.format.name,
-        **report,
-        "filters": reports,
+        **counts,
+        "filters": filter_reports,
         "embedding_model": config.embedding_model if vectors else None,
         "compared_with": [each.spec.model_dump() for each in sets],
         "out": out and str(out),
@@ -292,13 +293,26 @@ def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[Callable[[str],
 
 
 def _check_outputs(outputs: Mapping[str, Path | None], inputs: Sequence[Path]) -> None:
-    """Raise UsageError if an output (flag -> path) is an input or another output, or has no name of a JSONL file."""
+    """Raise UsageError if an output (flag -> path) has no name of a JSONL file, or must not be written.
+
+    It must not be an input, another output or a file of a run.
+    """
     taken = {path.resolve() for path in inputs}
     for flag, path in outputs.items():
         if path is None:
             continue
-        if path.resolve().suffix.lower() not in (".jsonl", ".ndjson"):
+        target = path.resolve()
+        if target.suffix.lower() not in (".jsonl", ".ndjson"):
             raise UsageError(f"{flag} {path}: rows are written as JSONL; give a name that ends in .jsonl")
-        if path.resolve() in taken:
+        if target in taken:
             raise UsageError(f"{flag} {path}: that would overwrite an input or output; give another file")
-        taken.add(path.resolve())
+        run = RunDirectory(target.parent)
+        if run.exists and target in (
+            run.log_path,
+            run.train_path,
+            run.passages_path,
+            run.sources_path,
+            run.parents_path,
+        ):
+            raise UsageError(f"{flag} {path}: that would overwrite a file of a run; give another file")
+        taken.add(target)

@@ -117,7 +117,7 @@ def create(
         # Start the servers, and generate; the directory is written only after they have passed their checks.
         if not state.is_finished:
             for candidate_filter in filters:
-                candidate_filter.prepare(notify)
+                candidate_filter.prepare()
             _start_servers(clients, plan, notify)
         _write_settings(directory, lock, plan, stored_config)
         if not state.is_finished:

@@ -21,7 +21,6 @@ from pydantic import BeforeValidator
 from datacreate.filters.filter import DecontaminationRow, Filter, FilterResources, Threshold, threshold_setting
 from datacreate.formats.example import shorten
 from datacreate.formats.text_normalization import words
-from datacreate.messages import Notify, no_notify
 from datacreate.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -98,9 +97,9 @@ class Contamination(Filter):
     option_names = ("decontaminate", "ngram", "decontaminate_near")
 
     def __init__(self, options: ContaminationOptions, resources: FilterResources) -> None:
-        self._options, self._resources, self._n = options, resources, options.ngram
+        self._options, self._resources, self._ngram_words = options, resources, options.ngram
 
-    def prepare(self, notify: Notify = no_notify) -> None:
+    def prepare(self) -> None:
         """Read and index the rows of the decontamination sets. Raises what the sets raise."""
         from datacreate.filters.near_index import NearIndex
 
@@ -124,7 +123,7 @@ class Contamination(Filter):
         passages: list[list[str]] = []  # of each row, the n-grams to find in passages
         for number, (row, _, by_ngram) in enumerate(self._rows):
             question = words(row.question, limit=None) if by_ngram else []
-            size = self._n
+            size = self._ngram_words
             if 0 < len(question) < size and not row.passage:
                 size = len(question)
                 self._short_lengths.add(size)
@@ -132,7 +131,7 @@ class Contamination(Filter):
                 self._short_with_passage.setdefault(" ".join(question), number)
             questions.append(ngrams(question, size))
             has_passage = row.passage and by_ngram
-            passages.append(ngrams(words(row.passage, limit=None), self._n) if has_passage else questions[-1])
+            passages.append(ngrams(words(row.passage, limit=None), self._ngram_words) if has_passage else questions[-1])
         self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
         self._passages = ngram_index(passages)
         self._question_sizes = [len(set(grams)) for grams in questions]
@@ -163,11 +162,10 @@ class Contamination(Filter):
         """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""
         question = words(candidate.question, limit=None)
         lengths = {k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(question)}
-        grams = [gram for k in {self._n, *lengths} for gram in ngrams(question, k)]
-        row = most_common(self._questions, grams)
-        if row is None and not candidate.passage:
-            return self._short_with_passage.get(" ".join(question))
-        return row
+        grams = (gram for k in {self._ngram_words, *lengths} for gram in ngrams(question, k))
+        if counts := Counter(row for gram in grams for row in self._questions.get(gram, ())):
+            return min(counts, key=lambda row: (-counts[row], row))
+        return None if candidate.passage else self._short_with_passage.get(" ".join(question))
 
     def _repeated_passage(self, passage: str) -> tuple[int, float] | None:
         """The first row that `passage` repeats, and the share of the n-grams that they have in common.
@@ -175,7 +173,7 @@ class Contamination(Filter):
         That is the share of the passage's n-grams, or for a row without a passage of those of its question.
         """
         passage_words = words(passage, limit=None)
-        grams = dict.fromkeys(ngrams(passage_words, self._n))
+        grams = dict.fromkeys(ngrams(passage_words, self._ngram_words))
         short = (gram for k in self._short_lengths if k >= MIN_WORDS_INSIDE for gram in ngrams(passage_words, k))
         counts = Counter(row for gram in grams | dict.fromkeys(short) for row in self._passages.get(gram, ()))
         for row, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
@@ -197,9 +195,3 @@ def ngram_index(texts: Sequence[Sequence[str]], max_texts: int = sys.maxsize) ->
         for gram in dict.fromkeys(grams):
             index[gram].append(row)
     return {gram: rows for gram, rows in index.items() if len(rows) <= max_texts}
-
-
-def most_common(index: NgramIndex, grams: Sequence[str]) -> int | None:
-    """The row that contains most of `grams` (the first of equals); None if no row contains one."""
-    counts = Counter(row for gram in grams for row in index.get(gram, ()))
-    return min(counts, key=lambda row: (-counts[row], row), default=None)

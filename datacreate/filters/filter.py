@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ class Filter(ABC):
 
     @classmethod
     def reject_reason(cls) -> RejectReason:
-        """The reason of its rejects."""
         from datacreate.formats.candidate import RejectReason  # slow to import
 
         return RejectReason(cls.reason)
@@ -67,7 +65,7 @@ class Filter(ABC):
             "rejected": rejected.get(cls.reject_reason(), 0),
         }
 
-    def prepare(self, notify: Notify = no_notify) -> None:  # noqa: B027
+    def prepare(self) -> None:  # noqa: B027
         """Do what takes long or may fail; called once before the first `prefetch` or `find_problem`."""
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:  # noqa: B027

@@ -50,10 +50,9 @@ class SetMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class HumanMetrics(SetMetrics):
-    """The metrics of human rows, a split of a benchmark."""
+    """The metrics of human rows, the train split of a benchmark."""
 
     benchmark: str
-    split: str = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ class Metrics(SetMetrics):
     def human_name(self) -> str:
         """The name of the human rows: "creak train (500 rows)"; "" if there are none."""
         human = self.human
-        return f"{human.benchmark} {human.split} ({human.rows:,} rows)" if human else ""
+        return f"{human.benchmark} train ({human.rows:,} rows)" if human else ""
 
     @property
     def basis(self) -> str:

@@ -48,7 +48,6 @@ class Shortcut:
     name: str
     score: float  # share of rows; balanced over labels for a fixed label set
     chance: float
-    rows: int
     warning: str | None = None  # set if the score exceeds what is tolerated and what sampling error explains
 
 
@@ -73,7 +72,7 @@ def shortcuts(
     """
     if task_format.head is None:
         return ()
-    usable = list(_rows(task_format, rows, range(len(rows)) if families is None else families))
+    usable = list(_answered_questions(task_format, rows, range(len(rows)) if families is None else families))
     if len(usable) < MIN_ROWS:
         return ()
     has_options = task_format.head == "multiple_choice"
@@ -171,7 +170,7 @@ def _scored(
     lower_bound = score - NormalDist().inv_cdf(1 - FALSE_ALARM) * error
     is_exceeded = lower_bound > chance + tolerated * (1 - chance)
     text = f"{warning}: {score:.0%}, chance {chance:.0%}" if is_exceeded else None
-    return Shortcut(name, score, chance, len(credit_array), text)
+    return Shortcut(name, score, chance, text)
 
 
 def _labels(rows: Sequence[AnsweredQuestion]) -> Integers:
@@ -262,7 +261,7 @@ def _most_telling_word(rows: Sequence[AnsweredQuestion]) -> str:
     )
 
 
-def _rows(
+def _answered_questions(
     task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]
 ) -> Iterator[AnsweredQuestion]:
     """The rows with at least two options and their answer among them."""

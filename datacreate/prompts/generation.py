@@ -109,13 +109,13 @@ def _request_without_example(encoding: PromptEncoding, num_examples: int, about:
     question, answer = _answered_question(encoding), (encoding.format.roles.answer or ("",))[0]
     fields = describe_fields(encoding, answer if question else None)
     names = [name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question]
-    texts = f"a real {_listed(names, 'and')}" if names else ""
-    wording = f" Write {texts} in each, {different}." if texts else ""
+    texts = [f"a real {_listed(names, 'and')}"] if names else []
     if question:
         labels = _listed([_as_written(label) for label in encoding.format.labels or ()], "or")
         sentence = f"a whole sentence that someone would ask, and whose answer is the {labels} before it"
-        texts = f"{texts} and a {question} as {sentence}" if texts else f"a {question} as {sentence}"
-        wording = f" In each, write {texts}, {different}."
+        wording = f" In each, write {' and '.join([*texts, f'a {question} as {sentence}'])}, {different}."
+    else:
+        wording = f" Write {texts[0]} in each, {different}." if texts else ""
     topic = f" {about}" if about else ""
     with_attributes = f" All of them have {attributes}." if attributes else ""
     return f"Write a JSON array of {num_examples} examples{topic}, each written as {fields}{wording}{with_attributes}"
@@ -204,12 +204,11 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
     schemas, roles = encoding.field_schemas, encoding.format.roles
     in_other_sentences = [roles.options] if encoding.format.options_vary else []
     in_other_sentences += roles.inputs[:1] if roles.tags else ()
-    values = {
-        name: _describe_values(part)
+    limits = "".join(
+        f" The {name} is {values}."
         for name, part in schemas.items()
-        if name != without and (name,) not in in_other_sentences
-    }
-    limits = "".join(f" The {name} is {words}." for name, words in values.items() if words)
+        if name != without and (name,) not in in_other_sentences and (values := _describe_values(part))
+    )
     all_fields = {(name,): part for name, part in schemas.items()} | dict(leaf_schemas({"properties": schemas}))
     descriptions = "".join(
         f" The {dotted(path)}: {' '.join(part['description'].split()).rstrip('.')}."

@@ -21,7 +21,6 @@ from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Message
 
-_LETTER = "Answer with the letter of the right option."
 MAX_LETTERS = len(ascii_uppercase)  # the largest number of options that letters can name
 
 
@@ -43,7 +42,7 @@ class LabelQuestion:
         options = tuple(self.options[index] for index in order)
         choices, task, shown = options, f"Answer with one of: {', '.join(options)}.", self.shown
         if self.scored_by_letter:
-            choices, task = tuple(ascii_uppercase[: len(options)]), _LETTER
+            choices, task = tuple(ascii_uppercase[: len(options)]), "Answer with the letter of the right option."
             shown += "\n\n" + "\n".join(map("{}. {}".format, choices, options))
         system = "\n\n".join(filter(None, (scoring_system_message(self.instruction), task)))
         return [{"role": "system", "content": system}, {"role": "user", "content": shown}], choices

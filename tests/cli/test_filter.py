@@ -139,7 +139,11 @@ def test_a_run_is_read_from_its_log(tmp_path: Path, model: str) -> None:
     report = filtered(folder, "--near", "off", "--out", out)
     assert (report["format"], report["rows"], report["kept"]) == ("multiple_choice", 25, 25)
     assert read(out) == examples(folder)
-    assert "would overwrite" in error_of(folder, "--out", folder / "train.jsonl")
+    assert "would overwrite an input" in error_of(folder, "--out", folder / "train.jsonl")
+    for name in ("train", "log", "passages"):
+        file_of_run = folder / f"{name}.jsonl"
+        assert "would overwrite a file of a run" in error_of(out, "--decontaminate", folder, "--out", file_of_run)
+    assert filtered(folder, "--out", folder / "filtered.jsonl")["kept"] == 25, "another file beside them"
     assert "a run directory has a format" in error_of(folder, "--format", "multiple_choice")
     assert "not a run directory" in error_of(tmp_path)
 

@@ -73,12 +73,13 @@ def test_the_human_set_is_measured_at_the_same_size() -> None:
     metrics = measure_rows(STATEMENT, rows, None, rows[:1], "creak")
     human = metrics.human
     assert human
-    assert (human.benchmark, human.split, human.rows) == ("creak", "train", 60)
+    assert (human.benchmark, human.rows) == ("creak", 60)
     assert metrics.diversity
     assert human.diversity
     assert metrics.diversity.texts == human.diversity.texts == 60
-    assert {one.rows for one in metrics.shortcuts} == {200}
-    assert {one.rows for one in human.shortcuts} == {60}
+    assert metrics.rows == 200
+    assert metrics.shortcuts
+    assert human.shortcuts
     fewer = measure_rows(STATEMENT, rows[:30], None, rows[:1], "creak").human
     assert fewer
     assert fewer.diversity

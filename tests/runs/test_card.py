@@ -52,8 +52,8 @@ def metrics(text: str, human: bool) -> Metrics:
     values: dict[str, Any] = {
         "rows": 500,
         "shortcuts": (
-            Shortcut(name="length alone", score=0.55, chance=0.5, rows=500),
-            Shortcut(name="wording", score=0.91, chance=0.5, rows=500, warning=f"see {text!r}"),
+            Shortcut(name="length alone", score=0.55, chance=0.5),
+            Shortcut(name="wording", score=0.91, chance=0.5, warning=f"see {text!r}"),
         ),
         "no_shortcuts": None,
         "diversity": Diversity(
