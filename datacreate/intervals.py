@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 HALF_WIDTH = 1.96  # standard errors between the middle and an end of a 95 % interval
 
@@ -19,6 +20,7 @@ class IntervalEstimate:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
+@cache
 def estimated_share(right: int, rows: int) -> IntervalEstimate:
     """The share `right / rows` of at least one row, with Wilson's interval (1927)."""
     from scipy.stats import binomtest

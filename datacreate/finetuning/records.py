@@ -17,7 +17,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -135,6 +135,9 @@ class NameIndices:
         return self._exact.get(answer, self._folded.get(answer.casefold().strip()))
 
 
+_name_indices = cache(NameIndices)
+
+
 class HeadSpec(Record):
     """The classification head of an encoder, which chooses one of several options, or one of fixed labels."""
 
@@ -149,9 +152,9 @@ class HeadSpec(Record):
     def classes(self) -> int:
         return len(self.names)
 
-    @cached_property
-    def indices(self) -> NameIndices:
-        return NameIndices(self.names)
+    def index(self, answer: str) -> int | None:
+        """The index of the name that an answer is (see `NameIndices`); None if it is none of them."""
+        return _name_indices(self.names).find(answer)
 
     @property
     def description(self) -> str:

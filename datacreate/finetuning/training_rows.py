@@ -261,7 +261,7 @@ def to_classification_example(
         if not text.strip():
             return "the inputs are empty"
         if not head.is_multiple_choice:
-            return ClassificationExample(text, passage, (), head.indices.find(answer), values=row)
+            return ClassificationExample(text, passage, (), head.index(answer), values=row)
         options = tuple(map(str, task_format.answers.choices(row)))
         right_option = task_format.answers.right_index(row)
     except (KeyError, TypeError, IndexError) as error:

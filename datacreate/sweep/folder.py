@@ -6,8 +6,8 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Literal
@@ -49,13 +49,11 @@ class SweepFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @contextmanager
-    def locked(self, cell: SweepCell, notify: Notify = no_notify) -> Iterator[FolderLock]:
+    def locked(self, cell: SweepCell, notify: Notify = no_notify) -> AbstractContextManager[FolderLock]:
         """Lock a cell; `notify` is called before a wait. Raises RunLocked, StorageError."""
         for folder in (PurePath("cells", cell.name), *(step.folder for step in cell.steps)):
             refuse_links(*(self.path / part for part in (folder, *folder.parents[:-1])))
-        with locked(self.path / "cells" / cell.name, notify) as lock:
-            yield lock
+        return locked(self.path / "cells" / cell.name, notify)
 
     def is_running(self, cell: SweepCell) -> bool:
         """Whether a process has locked the cell; does not wait."""

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark
-from tests.finetuning.sets import Row, choices, claims, words, write_rows
+from tests.benchmarks.conftest import write_reference
+from tests.finetuning.sets import Row, choices, claims, words
 
 SIZE: dict[str, Any] = {
     "hidden_size": 32,
@@ -108,10 +109,8 @@ def encoder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
 
 def import_rows(folder: Path, name: str, **splits: Sequence[Row]) -> None:
     """Import these rows as the benchmark of that name."""
-    benchmark = find_benchmark(name)
-    for split, rows in splits.items():
-        write_rows(folder / benchmark.source.reference / f"{split}.jsonl", rows)
-    assert import_benchmark(benchmark, folder, allow_count_mismatch=True, replace=True)
+    write_reference(folder, name, splits)
+    assert import_benchmark(find_benchmark(name), folder, allow_count_mismatch=True, replace=True)
 
 
 MADE: Mapping[str, Callable[[int, int], list[Row]]] = {

@@ -19,7 +19,14 @@ from datacreate.benchmarks import find_benchmark, read_split, split_sha256
 from datacreate.errors import BenchmarkError, CheckpointError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_file, read_test_set
-from datacreate.finetuning.records import HeadSpec, models_at, read_evaluation, read_model, read_predictions
+from datacreate.finetuning.records import (
+    HeadSpec,
+    NameIndices,
+    models_at,
+    read_evaluation,
+    read_model,
+    read_predictions,
+)
 from datacreate.finetuning.train import train
 from datacreate.finetuning.training_rows import ClassificationExample, read_source, training_set
 from datacreate.formats.options import FormatOptions
@@ -211,6 +218,12 @@ def test_a_label_that_the_model_has_not_learned_is_a_class_that_it_never_predict
     unlabeled = replace(creak, labels=["", *creak.labels[1:]])
     _, found = grade(unlabeled, one_hot(right))
     assert (found.classes, found.accuracy, found.score, found.unanswered) == (2, 59 / 60, 1, 1)
+
+
+def test_answers_are_found_among_names_by_spelling_and_then_without_case() -> None:
+    names = NameIndices(["Yes", "yes", "No ", *map(str, range(100_000))])  # many: each is found at once
+    found = [names.find(answer) for answer in ("yes", "YES", " no", "maybe", *map(str, range(100_000)))]
+    assert found == [1, 0, 2, None, *range(3, 100_003)]
 
 
 def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
