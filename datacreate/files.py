@@ -219,4 +219,9 @@ def shipped(*parts: str) -> Path:
 def data_dir() -> Path:
     """The data directory; it need not exist yet."""
     chosen = os.environ.get("DATACREATE_HOME")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("datacreate"))
+    return expand_home(chosen) if chosen else Path(platformdirs.user_data_dir("datacreate"))
+
+
+def expand_home(path: str | Path) -> Path:
+    """The path with a home folder for `~` or `~name`; that of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises an error for such a user

@@ -58,6 +58,7 @@ commonsense | --recipe paper --max-parent-uses 3 | 2 | --max-parent-uses: --reci
 commonsense | --recipe paper --semantic 0.9 | 2 | --semantic: --recipe paper has no such step
 nli         | LABELS --label-ratio neutral=1 --recipe paper      | 2 | --label-ratio: --recipe paper has no such step
 commonsense | --url localhost                    | 2 | neither an address nor a folder
+commonsense | --url ~nobody-here                 | 2 | neither an address nor a folder
 commonsense | --url http://127.0.0.1:1 --compile | 2 | --enforce-eager: running servers have loaded their models
 commonsense | --decontaminate csqb               | 2 | did you mean csqa?
 commonsense | --decontaminate csqa               | 1 | datacreate benchmarks import
@@ -74,6 +75,8 @@ commonsense | --model qwen2.5-coder-0.6b-instruct | 2 | qwen2.5-coder-0.5b-instr
 commonsense | --model all-minilm-l6-v2            | 2 | give an instruct model
 commonsense | --model=                            | 2 | the name of a model is empty
 commonsense | --model ./nowhere                   | 2 | no such folder
+commonsense | --model ~nobody-here/model          | 2 | ~nobody-here/model: no such folder
+commonsense | --adapter ~nobody-here/adapter      | 2 | adapter_config.json: no such file
 commonsense | --adapter ./nowhere                 | 2 | adapter_config.json: no such file
 commonsense | --model qwen3-8b --adapter ./mine   | 2 | an adapter belongs to one model
 commonsense | --servers 2                         | 2 | --servers only applies to running servers; name them with --url

@@ -17,6 +17,7 @@ from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_g
 from datacreate.checkpoints.presets import HUB_ID, ModelKind, Preset, Thinking, find_sources, load_presets, preset_files
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointDamaged, CheckpointError, NotDownloaded, UnknownModel, UsageError
+from datacreate.files import expand_home
 
 SERVED_AS = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that its server uses."""
@@ -77,7 +78,7 @@ def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = Fal
     """
     if not name_or_path.strip():
         raise UnknownModel("the name of a model is empty; give a preset, a Hub id or a folder")
-    location = Path(name_or_path).expanduser()
+    location = expand_home(name_or_path)
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
     if is_path or (location.is_dir() and name_or_path.lower() not in preset_files()):
         if not location.exists():
@@ -144,7 +145,7 @@ def served_checkpoint(name_or_path: str) -> Checkpoint:
 
 def read_adapter(path: Path) -> Adapter:
     """The LoRA adapter in a folder or GGUF file. CheckpointError if there is none."""
-    path = _absolute(path.expanduser())
+    path = _absolute(expand_home(path))
     try:
         if path.suffix == SUFFIX:
             if read_gguf(path).kind != "adapter":

@@ -172,13 +172,11 @@ class Acceptance:
         rejects: list[Reject] = []
         scored: list[Scored] = []
         for index, item in enumerate(parsed.items):
-            result, verified = item, None
+            result = item
             if isinstance(item, Candidate):
                 question = parsed.questions.get(index)
-                scores = question.mean() if question else None
-                result, verified = self._accept_or_reject(item, request, scores)
-            if verified:
-                scored.append(verified)
+                result, verified = self._accept_or_reject(item, request, question.mean() if question else None)
+                scored += [verified] if verified else []
             if isinstance(result, Reject):
                 rejects.append(result)
             else:

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from datacreate.child_process import supervised
 from datacreate.engines.engine_kind import ServerCommand
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
-from datacreate.files import open_regular, storage_error
+from datacreate.files import expand_home, open_regular, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.messages import Notify
 from datacreate.signals import deferred
@@ -107,7 +107,7 @@ class RunningServers(ServerSource):
         self._folders: list[Path] = []
         descriptions: list[str] = []
         for url in urls:
-            path = Path(url).expanduser()
+            path = expand_home(url)
             may_be_created = "/" in url and "://" not in url and not _HOST_AND_PORT.match(url)
             if url and (path.is_dir() or may_be_created):
                 self._folders.append(path)

@@ -16,7 +16,7 @@ from datacreate.checkpoints.presets import find_preset
 from datacreate.corpus.documents import find_files
 from datacreate.engines.options import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
-from datacreate.files import read_yaml, shipped
+from datacreate.files import expand_home, read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
@@ -53,7 +53,7 @@ def short_name(model: str) -> str:
 
 def _file(path: str, info: ValidationInfo) -> str:
     """The absolute path of a path that is relative to the plan file."""
-    return str(Path((info.context or {}).get("folder", "."), Path(path).expanduser()).resolve())
+    return str(Path((info.context or {}).get("folder", "."), expand_home(path)).resolve())
 
 
 def _with_absolute_paths(options: dict[str, Any], names: Collection[str], info: ValidationInfo) -> dict[str, Any]:
@@ -303,7 +303,7 @@ def load_plan(name_or_path: str) -> SweepPlan:
 
     Raises UsageError, in one line that names the file and the key.
     """
-    path = Path(name_or_path).expanduser()
+    path = expand_home(name_or_path)
     if not path.is_file():
         plans = {file.stem: file for file in sorted(shipped("data", "plans").glob("*.yaml"))}
         if name_or_path not in plans:
