@@ -23,6 +23,7 @@ from datacreate.engines.server_errors import (
     Busy,
     Incompatible,
     RequestRejected,
+    ServerProblem,
     Unavailable,
     connection_error,
     short_text,
@@ -62,8 +63,8 @@ def make_http_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
 class Failures:
     """What failed since a server answered the last time."""
 
-    last_problem: Unavailable | Incompatible | None = None
-    last_problem_not_busy: Unavailable | Incompatible | None = None
+    last_problem: ServerProblem | None = None
+    last_problem_not_busy: ServerProblem | None = None
     total: int = 0  # failed requests and self-tests
     failed_requests: int = 0
     repeated_errors: int = 0  # requests that failed in a row, all with the same error
@@ -138,7 +139,7 @@ class Server:
         limit = 1 if self.failures.failed_requests else self.max_in_flight
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
-    def count_failure(self, problem: Unavailable | Incompatible, *, in_self_test: bool) -> bool:
+    def count_failure(self, problem: ServerProblem, *, in_self_test: bool) -> bool:
         """Count a failure, and suspend the server; returns whether it failed differently the last time."""
         failures, is_busy = self.failures, isinstance(problem, Busy)
         previous = failures.last_problem_not_busy
@@ -205,13 +206,13 @@ class Server:
     async def _find_request_form(self) -> None:
         """Find a form of requests in which it enforces a schema: for llguidance or standard, with a system message or
         without. Raises what `_run_test` raises if there is none."""
-        problems: list[Exception] = []
+        problems: list[ServerProblem] = []
         for llguidance in (True, False) if self._api.uses_llguidance else (False,):
             for system in (True, False):
                 self._api = replace(self._api, has_system_role=system, uses_llguidance=llguidance)
                 try:
                     return await self._run_test(schema_enforcement_test())
-                except (Incompatible, Unavailable) as error:
+                except ServerProblem as error:
                     if isinstance(error, Unavailable) and (error.hung or not error.request_may_be_cause):
                         raise
                     problems.append(error)  # some chat templates raise an error for a system role

@@ -10,10 +10,16 @@ from datacreate.engines.server_sources import KEY
 TEMPORARY = (429, 502, 503, 504)  # HTTP statuses of a server that is busy, still loading, or behind a proxy
 
 
-class Unavailable(Exception):
+class ServerProblem(Exception):
+    """A server did not do what it was asked to do; the message says why."""
+
+    hung = False  # it sent nothing at all
+
+
+class Unavailable(ServerProblem):
     """A server did not answer a request; the same or another one may answer it later.
 
-    `request_may_be_cause`: every server may fail at this request. `hung`: the server sent nothing at all.
+    `request_may_be_cause`: every server may fail at this request.
     """
 
     def __init__(self, reason: str, *, request_may_be_cause: bool = True, hung: bool = False) -> None:
@@ -33,10 +39,8 @@ class Busy(Unavailable):
         super().__init__(reason, request_may_be_cause=False)
 
 
-class Incompatible(Exception):
+class Incompatible(ServerProblem):
     """A server cannot be used as it is: another model, no schemas, a wrong key. The message says what to do."""
-
-    hung = False  # it responds
 
 
 def wrong_address(path: str, answer: str) -> Incompatible:
@@ -44,7 +48,7 @@ def wrong_address(path: str, answer: str) -> Incompatible:
     return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {answer}); check --url")
 
 
-def connection_error(error: Exception) -> Exception:
+def connection_error(error: Exception) -> ServerProblem:
     """The error for a connection that failed, with a short reason, such as `Connection refused`."""
     cause: BaseException = error
     while inner := cause.__cause__ or cause.__context__:
@@ -56,7 +60,7 @@ def connection_error(error: Exception) -> Exception:
     return Unavailable(f"cannot be reached ({reason})", request_may_be_cause=False)
 
 
-def status_error(status: int, document: Any) -> Exception:
+def status_error(status: int, document: Any) -> ServerProblem:
     """The exception for an HTTP status other than 200."""
     text = f"HTTP {status}: {short_text(document)}"
     if 300 <= status < 400:

@@ -28,7 +28,7 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Failures, Server
-from datacreate.engines.server_errors import Busy, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.server_errors import Busy, Incompatible, RequestRejected, ServerProblem, Unavailable
 from datacreate.engines.server_sources import ServerSource
 from datacreate.errors import EngineError, ServersUnavailable, StorageError
 from datacreate.messages import Notify
@@ -146,7 +146,7 @@ class ServerPool:
             self._fatal_error = None
             self._wake()
 
-    def _suspend(self, server: Server, problem: Unavailable | Incompatible, *, in_self_test: bool = False) -> None:
+    def _suspend(self, server: Server, problem: ServerProblem, *, in_self_test: bool = False) -> None:
         """Send a server that failed no more requests, and say why unless that was said. Its monitor goes on with it."""
         if not (in_self_test or server.is_active):
             return  # another request has suspended it
@@ -162,7 +162,7 @@ class ServerPool:
         if is_new and not self._is_broken(server):
             self._notify(message)
 
-    def _check_repeated_errors(self, server: Server, problem: Unavailable | Incompatible) -> None:
+    def _check_repeated_errors(self, server: Server, problem: ServerProblem) -> None:
         """Stop the run if all servers in use, this one among them, have repeated an error too often."""
         used = [server, *(other for other in self._servers.values() if other.has_passed_self_test)]
         if all(one.failures.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
@@ -187,7 +187,7 @@ class ServerPool:
                     self._restore(server)
                 self._update_active_servers()
                 await server.suspended.wait()
-            except (Unavailable, Incompatible) as problem:
+            except ServerProblem as problem:
                 self._suspend(server, problem, in_self_test=True)
             except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
                 self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_self_test=True)
@@ -280,7 +280,7 @@ class ServerPool:
         for server in self.active_servers:
             try:
                 await server.run_tests(tests)
-            except (Unavailable, Incompatible) as problem:
+            except ServerProblem as problem:
                 # These tests are a part of its self-test.
                 server.has_passed_self_test = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
