@@ -100,7 +100,8 @@ def local_servers(
     """The servers of a model on this machine, not started yet. Arguments as in `make_client`."""
 
     def commands() -> list[ServerCommand]:
-        work = place_models(sharing or [model], count, notify)[model.checkpoint.sha256]
+        models = sharing or [model]
+        work = place_models(models, count, notify)[models.index(model)]
         return server_commands(model, work, model.options.replicas)
 
     return LocalServers(commands, log, notify)
@@ -139,68 +140,63 @@ def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
     return None
 
 
-def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> dict[str, Workload]:
-    """The `Workload` of each model, by its `sha256`; with its share of the GPUs if several models reserve GPU memory.
+def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> list[Workload]:
+    """The `Workload` of each model; with its share of the GPUs if several models reserve GPU memory.
 
     If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
     in equal parts, for more requests at once. Otherwise each gets GPUs of its own. EngineError, with the numbers, if
     there are too few, or if a model cannot be split over those of its settings; UsageError if there are too few for
     --replicas.
     """
-    works = {
-        model.checkpoint.sha256: Workload(count, len(models), scores=model.verifies, notify=notify) for model in models
-    }
+    works = [Workload(count, len(models), scores=model.verifies, notify=notify) for model in models]
     if len(models) < 2:
         return works
-    needs: dict[str, GpuNeed] = {}
+    needs: list[GpuNeed] = []
+    gpus, gpu_gib = visible_gpus(), _largest_gpu_gib()
     for model in models:
         engine = choose_engine(model.checkpoint, model.options.engine, count)
         need = engine.gpu_need(model.checkpoint, _settings(model), notify)
         if need is None:
             return works
-        needs[model.checkpoint.sha256] = need
-    gpus, gpu_gib = visible_gpus(), _largest_gpu_gib()
-    for model, need in zip(models, needs.values(), strict=True):
         if gpus and need.gpus > len(gpus):
             raise EngineError(
                 f"{model.checkpoint.name}: --tensor-parallel-size {need.gpus}, and {len(gpus)} GPUs can be used; use a "
                 "smaller one (a --verifier has --verifier-tensor-parallel-size), or add GPUs to CUDA_VISIBLE_DEVICES"
             )
-    max_share, needed = next(iter(needs.values())).max_share, sum(need.min_gib for need in needs.values())
+        needs.append(need)
+    max_share, needed = needs[0].max_share, sum(need.min_gib for need in needs)
     total = gpu_gib or needed / max_share
     usable = max_share * total
-    generators = {model.checkpoint.sha256 for model in models if not model.verifies}
     if gpu_gib is None or needed <= usable:
-        extra = (usable - needed) / len(generators)
-        for sha256, need in needs.items():
-            gib = need.min_gib + extra * (sha256 in generators)
-            works[sha256] = replace(works[sha256], gpu_share=int(1000 * gib / total) / 1000)
-    elif sum(need.gpus for need in needs.values()) > len(gpus) or any(need.min_gib > usable for need in needs.values()):
-        gibs = zip(models, needs.values(), strict=True)
+        extra = (usable - needed) / sum(not model.verifies for model in models)
+        for index, (model, need) in enumerate(zip(models, needs, strict=True)):
+            gib = need.min_gib + (0.0 if model.verifies else extra)
+            works[index] = replace(works[index], gpu_share=int(1000 * gib / total) / 1000)
+    elif sum(need.gpus for need in needs) > len(gpus) or any(need.min_gib > usable for need in needs):
+        gibs = zip(models, needs, strict=True)
         names = " and ".join(f"{model.checkpoint.name} ({need.min_gib:.1f} GiB)" for model, need in gibs)
         later = f"datacreate filter RUN_DIR --verifier {models[-1].checkpoint.name} --out FILE"
-        verify_later = f"; or use --verify off, then `{later}`" if len(generators) < len(needs) else ""
+        verify_later = f"; or use --verify off, then `{later}`" if models[-1].verifies else ""
         raise EngineError(
             f"{names} need {needed:.1f} GiB on each GPU, and {usable:.1f} of {total:.1f} GiB may be used; use "
             "smaller or quantized models (--quantization, --verifier-quantization), or more GPUs "
             f"(--tensor-parallel-size, --verifier-tensor-parallel-size){verify_later}"
         )
     else:
-        for sha256, count_of_gpus in _gpu_counts(needs, len(gpus)).items():
-            works[sha256] = replace(works[sha256], gpus=gpus[:count_of_gpus], gpu_share=max_share)
-            gpus = gpus[count_of_gpus:]
-    for model in models:  # a --replicas that one of them cannot have is refused before the first server starts
-        sha256 = model.checkpoint.sha256
-        gpu_groups(model.options.replicas, needs[sha256].gpus, works[sha256].gpus)
+        for index, gpu_count in enumerate(_gpu_counts(needs, len(gpus))):
+            works[index] = replace(works[index], gpus=gpus[:gpu_count], gpu_share=max_share)
+            gpus = gpus[gpu_count:]
+    for model, need, work in zip(models, needs, works, strict=True):
+        gpu_groups(model.options.replicas, need.gpus, work.gpus)  # refuses --replicas before the first server starts
     return works
 
 
-def _gpu_counts(needs: Mapping[str, GpuNeed], gpus: int) -> dict[str, int]:
-    """How many GPUs of its own each model gets, by its `sha256`: at least what it needs, and the rest so that GPUs are
-    in proportion to weights, which decide the time per token."""
-    counts = {sha256: need.gpus for sha256, need in needs.items()}
-    while fitting := [sha256 for sha256, need in needs.items() if need.gpus <= gpus - sum(counts.values())]:
-        least_served = min(fitting, key=lambda each: counts[each] / (needs[each].weights_gib * needs[each].gpus))
+def _gpu_counts(needs: Sequence[GpuNeed], gpus: int) -> list[int]:
+    """How many GPUs of its own each model gets: at least what it needs, and the rest so that GPUs are in proportion to
+    weights, which decide the time per token."""
+    counts = [need.gpus for need in needs]
+    while fitting := [index for index, need in enumerate(needs) if need.gpus <= gpus - sum(counts)]:
+        least_served = min(fitting, key=lambda index: counts[index] / (needs[index].weights_gib * needs[index].gpus))
         counts[least_served] += needs[least_served].gpus
     return counts
 

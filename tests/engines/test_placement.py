@@ -101,8 +101,8 @@ def placed(folder: Path, generator: str, verifier: str) -> list[str]:
     except EngineError:
         return ["do not fit"] * 2
     found = []
-    for model in models:
-        commands = server_commands(model, where[model.checkpoint.sha256], "auto")
+    for model, work in zip(models, where, strict=True):
+        commands = server_commands(model, work, "auto")
         gpus = [command.environment.get("CUDA_VISIBLE_DEVICES", "all") for command in commands]
         first, last = (re.sub("GPU-", "", gpus[at]) for at in (0, -1))
         on = first if first == last else f"{first} … {last}"
