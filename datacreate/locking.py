@@ -34,14 +34,14 @@ sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOT
 
 
 @contextmanager
-def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) -> Iterator[FolderLock]:
+def locked(folder: Path, notify: Notify = no_notify, *, output: Path | None = None) -> Iterator[FolderLock]:
     """Hold a folder for writing, and remove what killed processes left there.
 
-    It is created if needed, and removed if nothing is written to it; one `of` temporary files of a path, which messages
-    then name, is always removed. Call `check` of the lock before each write. `notify` gets a line before a wait for
-    another machine. Raises RunLocked, naming the holder, if another process has it; StorageError.
+    It is created if needed, and removed if nothing is written to it. A folder for temporary files of an `output` is
+    always removed, and messages name the output. Call `check` of the lock before each write. `notify` gets a line
+    before a wait for another machine. Raises RunLocked, naming the holder, if another process has it; StorageError.
     """
-    lock = FolderLock(folder, notify, of)
+    lock = FolderLock(folder, notify, output)
     try:
         lock.acquire()
         remove_temporary(folder)
@@ -57,7 +57,7 @@ def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Pa
     The new one is written in a locked folder beside it, `.NAME.part`. Raises RunLocked, LockLost, StorageError.
     """
     folder = path.with_name(f".{path.name}.part")
-    with locked(folder, notify, of=path) as lock, atomic_replacement(path, folder) as part:
+    with locked(folder, notify, output=path) as lock, atomic_replacement(path, folder) as part:
         yield part
         lock.check()
 
@@ -65,11 +65,11 @@ def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Pa
 class FolderLock:
     """The lock of `locked`, with its arguments. Lines of its record: the holder, its machine, a random number."""
 
-    def __init__(self, folder: Path, notify: Notify, of: Path | None) -> None:
+    def __init__(self, folder: Path, notify: Notify, output: Path | None) -> None:
         self.taken_over = False  # the last holder may still run, and finish a write that it has begun
-        self._folder, self._notify, self._of = folder, notify, of
+        self._folder, self._notify, self._output = folder, notify, output
         self._path = folder / LOCK_FILE
-        self._name = of or folder  # for messages
+        self._name = output or folder  # for messages
         self._files = ExitStack()
         self._created: list[Path] = []
         self._checked, self._lost = 0.0, ""  # when the record was last ours; why it is ours no more
@@ -106,7 +106,7 @@ class FolderLock:
                     self._path.unlink()
             # While it is held: nobody can hold a folder that does not exist any more.
             with suppress(OSError):  # the first that is not empty
-                for folder in self._created or ([self._folder] if self._of else []):
+                for folder in self._created or ([self._folder] if self._output else []):
                     folder.rmdir()
             self._files.close()
 

@@ -53,7 +53,7 @@ class Option(click.Option):
         self.group = group
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        return os.environ.get(_variable(self, ctx)) or None
+        return os.environ.get(_variable_name(self, ctx)) or None
 
 
 class Command(click.Command):
@@ -106,20 +106,20 @@ def _source_of(message: str, context: click.Context) -> str:
             if source is ParameterSource.DEFAULT_MAP:
                 return f"--config {context.meta[_CONFIG_PATH]}"
             if source is ParameterSource.ENVIRONMENT:
-                return f"${_variable(param, context)}"
+                return f"${_variable_name(param, context)}"
     return ""
 
 
-def _variable(option: click.Parameter, context: click.Context) -> str:
+def _variable_name(option: click.Parameter, context: click.Context) -> str:
     """The environment variable of an option: DATACREATE_CREATE_URL for --url of `create`."""
-    return f"{context.auto_envvar_prefix}_{_key(option)}".upper().replace("-", "_")
+    return f"{context.auto_envvar_prefix}_{_config_key(option)}".upper().replace("-", "_")
 
 
 def _warn_about_variables(context: click.Context) -> None:
     """Warn about variables named like those of datacreate that nothing reads."""
     prefix = f"{context.auto_envvar_prefix}_"
     others = tuple(f"DATACREATE_{name.upper()}_" for name in COMMANDS)
-    read = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
+    read = {_variable_name(param, context) for param in context.command.params if isinstance(param, Option)}
     read |= {f"DATACREATE_{name}" for name in _VARIABLES_WITHOUT_OPTION}
     for name in sorted(set(os.environ) - read):
         if name.startswith(prefix) or (name.startswith("DATACREATE_") and not name.startswith(others)):
@@ -191,13 +191,13 @@ def settings_options(
 
         decorated: Any = wrapped
         for name in reversed(names):
-            decorated = _option(model, name, shown_default)(decorated)
+            decorated = _option_of_setting(model, name, shown_default)(decorated)
         return decorated  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Callable[[F], F]:
+def _option_of_setting(model: type[BaseModel], name: str, shown_default: str | None) -> Callable[[F], F]:
     """The option for a setting: its type follows from the type of the field."""
     from datacreate.settings import option_flag, option_info
 
@@ -265,7 +265,7 @@ def _config_values(context: click.Context, document: Any) -> dict[str, Any]:
         raise ValueError("write it as `option: value`, one option per line")
     if isinstance(document.get("config"), Mapping):
         document = document["config"]  # what --dry-run --json prints
-    params = {_key(param): param for param in context.command.params if _key(param) not in ("config", "help")}
+    params = {_config_key(param): param for param in context.command.params if param.name != "config"}
     values: dict[str, Any] = {}
     for key, value in document.items():
         name = str(key).replace("_", "-")
@@ -285,7 +285,7 @@ def _config_values(context: click.Context, document: Any) -> dict[str, Any]:
     return values
 
 
-def _key(param: click.Parameter) -> str:
+def _config_key(param: click.Parameter) -> str:
     """The option's key in a config file: the long option, or the name of an argument."""
     return max(param.opts, key=len).lstrip("-").replace("_", "-")
 
@@ -308,7 +308,7 @@ def _to_click_value(param: click.Parameter, value: Any) -> Any:
         _check_values(param, part, may_have_commas=takes_several and part is value)
     texts = as_texts(value)
     if takes_pairs and isinstance(value, list) and not all("=" in text for text in texts):
-        raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
+        raise ValueError(f"write it as a mapping: `{_config_key(param)}: {{NAME: VALUE}}`")
     return texts if takes_several else ",".join(texts)
 
 
@@ -320,5 +320,5 @@ def _check_values(param: click.Parameter, values: Any, *, may_have_commas: bool)
     if None in items or any("\0" in str(item) for item in items):
         raise ValueError("give a value, not null")
     if isinstance(values, list) and not may_have_commas and any("," in str(item) for item in items):
-        hint = "; write a label with one as `label: [FIELD=VALUE]`" if _key(param) == "labels" else ""
+        hint = "; write a label with one as `label: [FIELD=VALUE]`" if _config_key(param) == "labels" else ""
         raise ValueError(f"no value of a list may have a comma{hint}")

@@ -19,7 +19,7 @@ from datacreate.messages import Progress, safe_json, safe_line, safe_text
 if TYPE_CHECKING:
     from datacreate.runs.stats import RunStats
 
-PAUSE_SECONDS = 9.0  # between two plain lines about the same stage
+_PAUSE_SECONDS = 9.0  # between two plain lines about the same stage
 _MAX_REASONS = 4  # of rejects in a line
 
 
@@ -160,7 +160,7 @@ class TerminalProgress(Progress):
             line = self._line(unit, total, arrived, tokens, now) + more
             if self._live:
                 self._live.show("finishing" if self._ended else line)
-            if self._ended or (not self._live and (is_new or now - self._shown >= PAUSE_SECONDS)):
+            if self._ended or (not self._live and (is_new or now - self._shown >= _PAUSE_SECONDS)):
                 say(line)
                 self._shown = now
 

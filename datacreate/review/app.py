@@ -22,11 +22,11 @@ from datacreate.errors import DatacreateError
 from datacreate.formats.example import Json, field_text
 from datacreate.messages import safe_line, safe_text
 from datacreate.review.session import FLAGS, Change, Refused, ReviewRow, ReviewSession
-from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
+from datacreate.review.spreadsheet import editable_fields, editable_text, edited_value, probabilities_text
 from datacreate.runs.decisions import Verdict
 from datacreate.signals import Signals, caught_signals, deferred
 
-REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitive", "offensive")  # keys: 1, 2, ...
+_REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitive", "offensive")  # keys: 1, 2, ...
 
 _KEYS = "a accept   r reject   e edit   s skip   b back   ↑↓ PgUp PgDn scroll   q quit"
 _ACTIONS = {"a": "accept", "r": "reject", "e": "edit", "s": "skip", "b": "previous", "q": "quit"}
@@ -53,7 +53,7 @@ class RejectDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
-            reasons = "\n".join(f"  {number}  {reason}" for number, reason in enumerate(REASONS, 1))
+            reasons = "\n".join(f"  {number}  {reason}" for number, reason in enumerate(_REASONS, 1))
             keys = "A digit or your own words, then Enter; Esc goes back."
             yield Static(Text(f"Why is the row rejected?\n\n{reasons}\n\n{keys}"), markup=False)
             input_line = Input(max_length=200, select_on_focus=False, compact=True)
@@ -75,11 +75,11 @@ class RejectDialog(Dialog):
     def _finish(self, typed: str) -> None:
         reason = " ".join(safe_text(typed).split())
         if reason.isdecimal():
-            reason = dict(enumerate(REASONS, 1)).get(int(reason), "")
+            reason = dict(enumerate(_REASONS, 1)).get(int(reason), "")
         if reason:
             self.dismiss(reason)
         else:
-            self.show_error(f"Write a reason or a digit from 1 to {len(REASONS)}, or go back with Esc.")
+            self.show_error(f"Write a reason or a digit from 1 to {len(_REASONS)}, or go back with Esc.")
 
 
 class EditDialog(Dialog):
@@ -100,7 +100,7 @@ class EditDialog(Dialog):
             yield Static("", classes="error", markup=False)
             for name in self._names:
                 yield Static(Text(f"\n{safe_line(name)}", style="bold"), markup=False)
-                area = TextArea(edit_text(self._values[name]), compact=True, highlight_cursor_line=False)
+                area = TextArea(editable_text(self._values[name]), compact=True, highlight_cursor_line=False)
                 area.cursor_blink = False
                 self._shown.append(area.text)
                 yield area
@@ -199,7 +199,7 @@ class ReviewApp(App[None]):
         if row.decision:
             add("decided", " ".join(filter(None, (row.decision.verdict, row.decision.reason))))
         text.append("\n")
-        names = editable(session, row)
+        names = editable_fields(session, row)
         if task_format.passage_field and task_format.passage_field[0] not in names:
             names.append(task_format.passage_field[0])
         for name in names:
@@ -230,8 +230,8 @@ class ReviewApp(App[None]):
 
     def action_edit(self) -> None:
         if row := self.current:
-            dialog = EditDialog(row.values, editable(self._session, row), partial(self._refusal, row, "edit", ""))
-            self.push_screen(dialog, self._edited)
+            names, save = editable_fields(self._session, row), partial(self._refusal, row, "edit", "")
+            self.push_screen(EditDialog(row.values, names, save), self._edited)
 
     def _edited(self, values: object) -> None:
         if values is not None:

@@ -31,10 +31,10 @@ from datacreate.runs.log import Commit, LogRecord, LogWriter, example_line, firs
 from datacreate.runs.stats import RunStats
 from datacreate.verification.scoring import Probabilities
 
-UNCERTAIN = 0.2  # a row is uncertain if its answer leads by less than this probability
+_UNCERTAIN_MARGIN = 0.2  # a row is uncertain if its answer leads by less than this probability
 FLAGS = {
     "disagreement": "the verifier finds another answer more probable",
-    "uncertain": f"the answer leads the next one by less than {UNCERTAIN:g}",
+    "uncertain": f"the answer leads the next one by less than {_UNCERTAIN_MARGIN:g}",
     "longest_option": "the right option is longer than all others",
 }
 """The meaning of each flag."""
@@ -63,7 +63,7 @@ class ReviewRow:
     def flags(self, task_format: TaskFormat) -> list[str]:
         """The names in `FLAGS` that the row has."""
         margin, flags = self.margin(task_format), list[str]()
-        if margin is not None and margin < UNCERTAIN:
+        if margin is not None and margin < _UNCERTAIN_MARGIN:
             flags.append("disagreement" if margin < 0 else "uncertain")
         right, options = task_format.answers.right_index(self.values), task_format.answers.choices(self.values)
         if task_format.options_vary and right is not None:

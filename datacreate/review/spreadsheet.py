@@ -28,7 +28,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _MAX_ERRORS = 20  # lines with errors that are shown
 
 
-def edit_text(value: Json) -> str:
+def editable_text(value: Json) -> str:
     """A value as text: a text as it is, texts in lines, everything else as JSON; null is empty."""
     if value is None:
         return ""
@@ -65,7 +65,7 @@ def _are_lines(value: Json) -> bool:
     return bool(lines) and all(_is_plain(line) and line and "\n" not in line for line in lines)
 
 
-def editable(session: ReviewSession, row: ReviewRow) -> list[str]:
+def editable_fields(session: ReviewSession, row: ReviewRow) -> list[str]:
     """The fields of a row that are not the same in all rows, without a passage of a document."""
     task_format, properties = session.format, session.format.schema["properties"]
     document_passage = task_format.roles.context if task_format.context_is_given else None
@@ -101,7 +101,7 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
                 decision.verdict if decision else "",
                 decision.reason if decision else "",
                 _version(row),
-                *(edit_text(row.values.get(name)) for name in names),
+                *(editable_text(row.values.get(name)) for name in names),
             ]
             writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
 
@@ -198,7 +198,7 @@ def _values(row: ReviewRow, cells: Mapping[str, str]) -> dict[str, Json]:
     values = dict(row.values)
     for name, value in row.values.items():
         cell = cells[f"field:{name}"]
-        if cell != edit_text(value).replace("\r\n", "\n"):
+        if cell != editable_text(value).replace("\r\n", "\n"):
             try:
                 values[name] = edited_value(cell, value)
             except ValueError as error:

@@ -19,8 +19,8 @@ from datacreate.runs.log import Commit, LogRecord, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
-MAX_SHALLOW_SHARE = 0.5  # largest share of children of the formatting example without a warning
-MIN_REQUESTS = 20  # a set that fewer requests can write is too small to be deep
+_MAX_SHALLOW_SHARE = 0.5  # largest share of children of the formatting example without a warning
+_MIN_REQUESTS = 20  # a set that fewer requests can write is too small to be deep
 
 RunSummary = dict[str, Any]
 """The content of summary.json; `RunStats.summary` declares its keys."""
@@ -185,8 +185,8 @@ class RunStats:
     def _depth_warning(self) -> str | None:
         """A warning if most examples are children of formatting examples; None for naive and small sets."""
         rows, children = self.depths.total(), self.depths[1]
-        is_small = rows < MIN_REQUESTS * self.spec.num_examples
-        if self.spec.strategy == "naive" or is_small or children <= MAX_SHALLOW_SHARE * rows:
+        is_small = rows < _MIN_REQUESTS * self.spec.num_examples
+        if self.spec.strategy == "naive" or is_small or children <= _MAX_SHALLOW_SHARE * rows:
             return None
         return (
             f"{children} of {rows} examples are direct children of formatting examples (or of the instruction), as "

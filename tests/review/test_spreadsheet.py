@@ -14,7 +14,7 @@ import pytest
 
 from datacreate.locking import locked
 from datacreate.review.session import Change
-from datacreate.review.spreadsheet import edit_text, edited_value
+from datacreate.review.spreadsheet import editable_text, edited_value
 from tests.faults import at, contents, forked, killed
 from tests.inprocess import typed
 from tests.making import COMMONSENSE, examples, make
@@ -210,7 +210,7 @@ def test_a_cell_is_never_a_formula(tmp_path: Path, model: str) -> None:
 def test_values_as_texts() -> None:
     lists: list[Any] = [["a", "b"], ["a\nb"], [], ["", "a"]]
     for value in ("a", "", "a\nb", None, *lists, 4, 0.5, True, {"a": [1]}, "x\u202ey", "a\rb"):
-        text = edit_text(value)
+        text = editable_text(value)
         assert edited_value(text, value) == value
         assert not {"\u202e", "\r"} & set(text)
     assert edited_value("TRUE", False) is True
