@@ -29,7 +29,7 @@ from datacreate.formats.infer_labels import (
 from datacreate.formats.infer_roles import infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
 from datacreate.formats.roles import Roles, default_inputs
-from datacreate.formats.rules import Rule, is_extracted, speaker_field, turn_fields, turns_schema
+from datacreate.formats.rules import Rule, is_extracted, speaker_field, turn_fields, turn_schemas, turns_schema
 from datacreate.formats.schema_utils import (
     Schema,
     allows_null,
@@ -336,9 +336,11 @@ def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
     if path == roles.options:
         return [""] * _number_of_options(task_format, schema)
     if path == roles.turns:
-        message = schema["items"]["properties"]
-        role, text = turn_fields(message)
-        speakers = ("human", "gpt") if "human" in message[role].get("enum", ()) else ("user", "assistant")
+        turns = [part["properties"] for part in turn_schemas(schema)]
+        role, text = turn_fields(turns[0])
+        if turns[1:]:  # the format was specialized, so that the speakers are fixed
+            return [{role: constant_of(turn[role]), text: ""} for turn in turns]
+        speakers = ("human", "gpt") if "human" in turns[0][role].get("enum", ()) else ("user", "assistant")
         return [{role: speaker, text: ""} for speaker in speakers]
     parts = schema.get("properties")
     if parts is None:

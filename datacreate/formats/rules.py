@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, repeat
 from json import loads
 from typing import Self
 
@@ -175,11 +175,21 @@ def check_alike(roles: Roles, example: Example, first: Example) -> None:
             raise ExampleError(f"{example.where}{dotted(path)}: all examples need the same {name}; make them alike")
 
 
+def turn_schemas(schema: Schema) -> Sequence[Schema]:
+    """The schemas of the turns of a conversation, of which the last holds for all that follow; () if it is none."""
+    parts = schema.get("prefixItems") or [schema.get("items") or {}]
+    fields = [part.get("properties", {}) for part in parts]
+    return parts if all(names.keys() >= {*turn_fields(names)} for names in fields) else ()
+
+
 def turns_schema(schema: Schema, turns: Turns) -> Schema:
     """The schema of conversations that are as long as `turns`, and in which each turn has the same role as there."""
-    item = schema["items"]
-    role, _ = turn_fields(item["properties"])
-    items = [{**item, "properties": {**item["properties"], role: {"const": turn[role]}}} for turn in turns]
+    parts = turn_schemas(schema)
+    role, _ = turn_fields(parts[0]["properties"])
+    items = [
+        {**part, "properties": {**part["properties"], role: {"const": turn[role]}}}
+        for turn, part in zip(turns, chain(parts, repeat(parts[-1])), strict=False)
+    ]
     return tuple_schema(items)
 
 

@@ -49,7 +49,16 @@ from datacreate.formats.roles import (
     first_key_in,
     option_keys,
 )
-from datacreate.formats.rules import Rule, as_messages, call_schema, check_alike, check_rules, turns_schema, with_turns
+from datacreate.formats.rules import (
+    Rule,
+    as_messages,
+    call_schema,
+    check_alike,
+    check_rules,
+    turn_schemas,
+    turns_schema,
+    with_turns,
+)
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, find_contradiction, resolve_refs
 from datacreate.formats.schema_utils import (
     Schema,
@@ -72,6 +81,7 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 )
 """JSON Schema accepts 3.0 as an integer; a column of a data set does not."""
 
+_ROLES_OF_LISTS = ("options", "keys", "turns", "tools", "tags")  # a field with one of them holds a list
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {"properties": {"roles": ROLES_SCHEMA, "rules": _RULES}, "additionalProperties": False, "type": "object"}
 """The schema of `x-datacreate`."""
@@ -289,7 +299,7 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
 def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     """Read the roles of a format file; the inputs are the default ones if it names none.
 
-    Raises FormatError if the schema lacks a field with a role, or if the options are not a list.
+    Raises FormatError if the schema lacks a field with a role, or if the field cannot have it.
     """
     paths: dict[str, list[FieldPath]] = {}
     for role, value in document.items():
@@ -304,8 +314,13 @@ def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Role
                 ) from None
             values = field_schema.get("enum", [field_schema.get("const")])
             are_lists = all(isinstance(value, list) for value in values)
-            if role == "options" and not (are_lists or "array" in field_schema.get("type", ())):
-                raise FormatError(f"{name}: the role options names {dotted(path)}, which is not a list; name a list")
+            if role in _ROLES_OF_LISTS and not (are_lists or "array" in field_schema.get("type", ())):
+                raise FormatError(f"{name}: the role {role} names {dotted(path)}, which is not a list; name a list")
+            if role == "turns" and not turn_schemas(field_schema):
+                raise FormatError(
+                    f"{name}: the role turns names {dotted(path)}, which is not a conversation; name a list of objects "
+                    "with role and content"
+                )
     roles = Roles.of(paths)
     return roles if "inputs" in document else replace(roles, inputs=default_inputs(schema, roles))
 

@@ -214,7 +214,9 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
         ({"title": "a"}, [], "/x-datacreate/roles: Additional properties are not allowed ('title' was"),
         ({"inputs": ["a.b"]}, [], "the role inputs names a.b, which the schema lacks"),
         ({"answer": 3}, [], "/x-datacreate/roles/answer: 3 is not of type 'string', 'array'"),
-        ({"options": "a"}, [], "which is not a list"),
+        ({"options": "a"}, [], "the role options names a, which is not a list"),
+        ({"tags": ["a"]}, [], "the role tags names a, which is not a list"),
+        ({"turns": "texts"}, [], "which is not a conversation; name a list of objects with role and content"),
         ({}, ["options_vary"], "'options_vary' is not one of ['answer_in_options'"),
         ({"answer": "a"}, ["answer_in_options"], "needs the role options; give it to a required field"),
         (["answer"], [], "/x-datacreate/roles: ['answer'] is not of type 'object'"),
@@ -222,7 +224,7 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
 )
 def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], message: str) -> None:
     with pytest.raises(FormatError) as raised:
-        read({"a": TEXT, "b": TEXT}, roles, rules)
+        read({"a": TEXT, "b": TEXT, "texts": {"type": "array", "items": TEXT}}, roles, rules)
     assert message in str(raised.value)
 
 

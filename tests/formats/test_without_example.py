@@ -11,9 +11,12 @@ import pytest
 
 from datacreate.creation.request_size import most_tokens
 from datacreate.errors import ExampleError, FormatError, UsageError
-from datacreate.formats.infer import declare_format
+from datacreate.files import shipped
+from datacreate.formats.example import Example
+from datacreate.formats.infer import declare_format, infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.task_format import load_format, specialize
 from datacreate.prompts.generation import RequestContent, chat_prompt
 
 
@@ -88,6 +91,18 @@ def test_shipped_formats(name: str, fields: list[str]) -> None:
     task_format = declared(format=name)
     assert list(task_format.schema["properties"]) == fields
     assert most_tokens(PromptEncoding(task_format)) < 1000
+
+
+@pytest.mark.parametrize("name", ["chat", "sharegpt"])
+def test_the_format_of_a_conversation_can_be_saved_and_read(tmp_path: Path, name: str) -> None:
+    example = Example(json.loads(shipped("data", "examples", f"{name}.json").read_text()))
+    original = infer_format([example]).format
+    path = tmp_path / "saved.json"
+    path.write_text(json.dumps(original.document()))
+    assert specialize(load_format(str(path)), example).schema == original.schema
+    assert declared(format=str(path)).schema == original.schema
+    longer = declared(format=str(path), turns=3)
+    assert longer.schema == specialize(load_format(name), example, turns=3).schema
 
 
 @pytest.mark.parametrize("name", ["function_call", "sequence_labelling"])
