@@ -134,9 +134,6 @@ def option(*names: str, group: OptionGroup = "run control", **attributes: Any) -
     return click.option(*names, cls=Option, group=group, **attributes)
 
 
-path_option = functools.partial(option, type=click.Path(path_type=Path))
-
-
 class PathType(click.Path):
     """A path, not empty; with this ending."""
 
@@ -153,6 +150,7 @@ class PathType(click.Path):
 
 
 path_argument = functools.partial(click.argument, type=PathType())
+path_option = functools.partial(option, type=PathType())
 
 
 def file_option(flag: str, ending: str, help_text: str) -> Callable[[F], F]:
@@ -217,7 +215,7 @@ def _option_of_setting(model: type[BaseModel], name: str, shown_default: str | N
         attributes["type"] = click.Choice(choices)
     else:
         is_one_path = Path in kinds and not takes_several
-        attributes |= {"type": click.Path() if is_one_path else Text(), "metavar": info["metavar"] or metavar}
+        attributes |= {"type": PathType() if is_one_path else Text(), "metavar": info["metavar"] or metavar}
     return option(flag, name, multiple=takes_several, default=None, **attributes)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, config_option, json_option, option, settings_options
+from datacreate.cli.options import command, config_option, json_option, option, path_argument, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_json, print_plan
 from datacreate.engines.options import EngineOptions
 from datacreate.finetuning.hyperparameters import Hyperparameters
@@ -59,7 +59,7 @@ def train(
 
 
 @command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@path_argument("runs", nargs=-1, required=True, metavar="RUN...")
 @settings_options(ImproveConfig)
 @settings_options(CreateConfig, "changed", only=REPEATED_OPTIONS, shown_default="as in RUN")
 @settings_options(EngineOptions, "engine")

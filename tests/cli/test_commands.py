@@ -69,6 +69,13 @@ def test_an_unknown_name_is_wrong_usage_whatever_servers_do(command: str) -> Non
     assert (ended.code, "nope" in ended.failure) == (2, True), ended.err
 
 
+@pytest.mark.parametrize("words", ["export run --out", "report --out", "create --count 1 --run-dir", "improve"])
+def test_an_empty_path_is_not_the_current_folder(words: str) -> None:
+    ended = run(*words.split(), "")
+    assert ended.code == 2
+    assert "the path is empty; give a file or a folder" in ended.failure
+
+
 def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(tmp_path: Path, example: Path, model: str) -> None:
     command = ("create", "--example", example, "--run-dir", tmp_path / "run", "--count", 25, "--model", model)
     ended = run(*command)
