@@ -81,10 +81,10 @@ def replace_files(texts: Mapping[Path, str]) -> None:
             part = stack.enter_context(atomic_replacement(path))
             with part.open("xb") as file:
                 file.write(text.encode("utf-8"))
-                flush(file)
+                sync_file(file)
 
 
-def flush(file: BinaryIO) -> None:
+def sync_file(file: BinaryIO) -> None:
     """Write everything that an open file buffers, and sync it to the disk. OSError."""
     file.flush()
     os.fsync(file.fileno())
@@ -122,7 +122,7 @@ def refuse_links(*paths: Path) -> None:
             raise storage_error(path, OSError(errno.ELOOP, "a symbolic link is there"))
 
 
-def sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
     """Sync a file, or the names in a folder, to the disk, where the file system can do that. OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

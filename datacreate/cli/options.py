@@ -36,7 +36,7 @@ _CONFIG_PATH = "datacreate.config"  # the key of the path of --config in `click.
 _NUMERIC_METAVARS = {int: "INTEGER", float: "NUMBER"}
 
 
-class Text(click.ParamType[str]):
+class TextType(click.ParamType[str]):
     """Text that pydantic converts; an environment variable holds several values one per line."""
 
     name = "text"
@@ -165,7 +165,7 @@ def json_option(help_text: str = "Print the result as JSON.") -> Callable[[F], F
 
 def settings_options(
     model: type[BaseModel],
-    into: str = "given_options",
+    parameter: str = "given_options",
     without: Iterable[str] = (),
     *,
     only: Iterable[str] | None = None,
@@ -173,8 +173,8 @@ def settings_options(
 ) -> Callable[[F], F]:
     """Options for all settings of `model`, or for those in `only`.
 
-    The command gets the options that the user gave as the mapping `into`. `shown_default` is the default of all options
-    in the help text, instead of that of the setting.
+    This `parameter` of the command gets the options that the user gave, as a mapping. `shown_default` is the default of
+    all options in the help text, instead of that of the setting.
     """
     from datacreate.settings import option_info
 
@@ -185,7 +185,7 @@ def settings_options(
         def wrapped(*arguments: Any, **values: Any) -> Any:
             own_values = {name: values.pop(name) for name in names}
             given_values = {name: value for name, value in own_values.items() if value not in (None, ())}
-            return function(*arguments, **values, **{into: given_values})
+            return function(*arguments, **values, **{parameter: given_values})
 
         decorated: Any = wrapped
         for name in reversed(names):
@@ -215,7 +215,7 @@ def _option_of_setting(model: type[BaseModel], name: str, shown_default: str | N
         attributes["type"] = click.Choice(choices)
     else:
         is_one_path = Path in kinds and not takes_several
-        attributes |= {"type": PathType() if is_one_path else Text(), "metavar": info["metavar"] or metavar}
+        attributes |= {"type": PathType() if is_one_path else TextType(), "metavar": info["metavar"] or metavar}
     return option(flag, name, multiple=takes_several, default=None, **attributes)
 
 

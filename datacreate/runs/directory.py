@@ -21,7 +21,7 @@ from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LockLost, LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY_PATTERN, atomic_replacement, flush, replace_file, storage_error, sync
+from datacreate.files import TEMPORARY_PATTERN, atomic_replacement, replace_file, storage_error, sync_file, sync_path
 from datacreate.filters.filter import DecontaminationSetSpec
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
@@ -343,8 +343,8 @@ class RunDirectory:
                     sources[0].write(f"{example_line(source)}\n".encode() * len(commit.accepted))
                     rows_of_passages[source["file"], source.get("row"), source["offset"]] += len(commit.accepted)
             for file in (*sources, rows):
-                flush(file)
-            sync(self.log_path)  # the last commits, if a killed session wrote them
+                sync_file(file)
+            sync_path(self.log_path)  # the last commits, if a killed session wrote them
             lock.check()
             self.sources_path.unlink(missing_ok=True)  # never beside other rows: all is on the disk now
         return rows_of_passages

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import LogDamaged
-from datacreate.files import open_regular, storage_error, sync
+from datacreate.files import open_regular, storage_error, sync_path
 from datacreate.formats.candidate import Reject, RejectReason
 from datacreate.formats.example import Json
 from datacreate.runs.decisions import Decision, Sample
@@ -315,7 +315,7 @@ class LogWriter:
             self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._size = _remove_incomplete_line(self._file)
             self._status = os.fstat(self._file)
-            sync(path.parent)  # so that a power failure does not remove the file
+            sync_path(path.parent)  # so that a power failure does not remove the file
         except OSError as error:
             raise storage_error(path, error) from None
 
