@@ -78,14 +78,14 @@ def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = Fal
     """
     if not name_or_path.strip():
         raise UnknownModel("the name of a model is empty; give a preset, a Hub id or a folder")
-    location = expand_home(name_or_path)
+    location, is_preset = expand_home(name_or_path), name_or_path.lower() in preset_files()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
-    if is_path or (location.is_dir() and name_or_path.lower() not in preset_files()):
+    if is_path or (location.is_dir() and not is_preset):
         if not location.exists():
             missing = "file" if location.suffix == SUFFIX else "folder"
             raise UnknownModel(f"{location}: no such {missing}; correct the path, or give a preset")
         return _checkpoint_at(_absolute(location), "", None, kind, trust_remote_code=trust_remote_code)
-    if location.is_file() and name_or_path.lower() not in preset_files():
+    if location.is_file() and not is_preset:
         raise UnknownModel(f"{location}: not a model file; give a .gguf file, a folder of safetensors, or a preset")
     preset, sources = find_sources(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path

@@ -94,7 +94,7 @@ class TerminalProgress(Progress):
         self._live = LiveText() if is_live() else None
         self._stage, self._done, self._ended = "none", 0, False  # what is counted, and how much of it is done
         self._start, self._done_before, self._tokens_before = 0.0, 0, 0  # at the start of the stage
-        self._first, self._first_arrived = 0.0, 0  # when the first examples arrived, and how many these were
+        self._first, self._first_arrived = 0.0, 0.0  # when the first examples arrived, and how many these were
         self._shown = 0.0  # time of the last line
 
     def __enter__(self) -> Self:
@@ -120,32 +120,26 @@ class TerminalProgress(Progress):
         if rest := sum(count_of_reason for _, count_of_reason in rejects[_MAX_REASONS:]):
             more += f" and {rest} more"
         undecided = f" ({ahead} more are not decided yet)" if ahead and stats.accepted < count else ""
-        arrived = stats.accepted + stats.waiting + ahead
+        decided = stats.accepted + stats.waiting
+        accepted_share = (decided + 1) / (decided + stats.rejects.total() + 1)
+        arrived = decided + accepted_share * ahead
         tokens = stats.generated_tokens + tokens_ahead
-        self._count("", "examples" + undecided, stats.accepted, count, more, arrived, tokens, is_parallel=True)
+        self._count("", "examples" + undecided, stats.accepted, count, more, arrived, tokens)
 
     def step(self, work: str, done: int, total: int, score: float | None) -> None:
         best = "" if score is None else f", best score {100 * score:.1f}"
-        self._count(f"{work}: ", self._unit, done, total, best, done, is_parallel=False)
+        self._count(f"{work}: ", self._unit, done, total, best)
 
     def _count(
-        self,
-        stage: str,
-        unit: str,
-        done: int,
-        total: int,
-        more: str,
-        arrived: int,
-        tokens: int = 0,
-        *,
-        is_parallel: bool,
+        self, stage: str, unit: str, done: int, total: int, more: str, arrived: float | None = None, tokens: int = 0
     ) -> None:
-        """Show the state of a stage: its first and last one, and others after a pause.
+        """Show the state of a stage: its first and last one, and others after a pause. `more` ends the line.
 
-        `more` ends the line. `arrived`: what is done, and examples that are valid and wait for an earlier request, for
-        the verifier or for the label-noise check. `is_parallel`: many are made at the same time, so the first arrive
-        late, and the next ones soon after; the rate is then measured since the first arrived.
+        `arrived`: of work in parallel, what is done and what will probably be accepted of the examples that wait for an
+        earlier request, for the verifier or for the label-noise check. The first ones arrive late, and the next ones
+        soon after, so the rate is measured since the first arrived.
         """
+        is_parallel, arrived = arrived is not None, done if arrived is None else arrived
         with self._lock:
             now = self._clock()
             is_new = stage != self._stage or done < self._done
@@ -164,7 +158,7 @@ class TerminalProgress(Progress):
                 say(line)
                 self._shown = now
 
-    def _line(self, unit: str, total: int, arrived: int, tokens: int, now: float) -> str:
+    def _line(self, unit: str, total: int, arrived: float, tokens: int, now: float) -> str:
         """What is done, how fast, and when it ends."""
         seconds = max(now - self._start, 1e-3)
         count = f"{self._stage}{self._done} of {total} {unit}"

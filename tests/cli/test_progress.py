@@ -115,6 +115,15 @@ def test_the_time_left_is_right_for_requests_in_flight_at_once_that_are_committe
     ]
 
 
+def test_of_undecided_examples_as_many_count_as_were_accepted_so_far(capsys: Said) -> None:
+    run = Run(count=100)
+    run.update()
+    run.commit(at=10, accepted=9)
+    run.uncommitted = (20, 0)
+    run.commit(at=30, accepted=20, duplicate=30)
+    assert lines(capsys)[-1].startswith("29 of 100 examples (20 more are not decided yet), 1.5/s, about 41 s left")
+
+
 def test_examples_that_wait_for_the_label_noise_check_count_for_the_time_left(capsys: Said) -> None:
     run = Run()
     run.update()
