@@ -8,7 +8,7 @@ infer_roles.py         inputs, options, answer, ... by names and values; refuses
 infer_labels.py        the possible answers: labels, or keys (positions or letters) of options
 task_format.py         TaskFormat; loads schemas/*.json and --format files; specializes a format to examples
 roles.py               what each field is for; which option is right, whatever the answer field holds
-rules.py               conditions between fields; conversations and function calls
+rules.py               conditions between fields; what is special about conversations, tags and function calls
 schema_utils.py        functions on JSON Schemas: constants, labels, free texts
 schema_keywords.py     the JSON Schema keywords that a format may use
 prompt_encoding.py     the prompt encoding: writes an example, reads an item

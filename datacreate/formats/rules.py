@@ -1,7 +1,7 @@
-"""Defines `Rule`: conditions between the fields of one example, which a JSON Schema cannot express.
+"""Defines `Rule`, a condition between the fields of one example, and what is special about some kinds of examples.
 
-The module also has the functions for spans, conversations and function calls that rules and formats need. All functions
-expect values that are valid under their schema.
+These kinds are spans, conversations, tags and function calls: their rules, their texts, and how the schema of a format
+is narrowed to the formatting examples. All functions expect values that are valid under their schema.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve_refs
-from datacreate.formats.schema_utils import Schema, object_schema, tuple_schema
+from datacreate.formats.schema_utils import Schema, object_schema, schema_at, tuple_schema, with_field
 from datacreate.formats.text_normalization import normalize_text
 
 
@@ -159,6 +159,30 @@ def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
         for role in rule.needed_roles:
             if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; give it to a required field")
+
+
+def texts_of_kind(roles: Roles, path: FieldPath, value: Json) -> list[str] | None:
+    """The texts of an input that is a conversation, or tokens with tags; None for another input."""
+    if path == roles.turns:
+        return [message["content"] for message in as_messages(value) if message["role"] != "assistant"]
+    if roles.tags and path == roles.inputs[0]:
+        return [" ".join(map(str, value))]
+    return None
+
+
+def specialize_kind(
+    schema: Schema, roles: Roles, rows: Sequence[Mapping[str, Json]], num_turns: int | None = None
+) -> Schema:
+    """Narrow conversations to the speakers of the longest one, and to `num_turns`, and calls to the functions given."""
+    if roles.turns:
+        turns = max((field_at(row, roles.turns) for row in rows), key=len)
+        turns = with_turns(turns, num_turns) if num_turns else turns
+        schema = with_field(schema, roles.turns, turns_schema(schema_at(schema, roles.turns), turns))
+    if roles.tools and roles.call:
+        tools = field_at(rows[0], roles.tools)
+        schema = with_field(schema, roles.tools, {"const": tools})
+        schema = with_field(schema, roles.call, call_schema(tools))
+    return schema
 
 
 def check_alike(roles: Roles, example: Example, first: Example) -> None:

@@ -51,12 +51,11 @@ from datacreate.formats.roles import (
 )
 from datacreate.formats.rules import (
     Rule,
-    as_messages,
-    call_schema,
     check_alike,
     check_rules,
+    specialize_kind,
+    texts_of_kind,
     turn_schemas,
-    turns_schema,
     with_turns,
 )
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, find_contradiction, resolve_refs
@@ -158,11 +157,8 @@ class TaskFormat:
         schema = self._input_schemas.get(path)
         if schema is None or value is None:
             return []
-        if path == self.roles.turns:
-            return [message["content"] for message in as_messages(value) if message["role"] != "assistant"]
-        if self.roles.tags and path == self.roles.inputs[0]:
-            return [" ".join(map(str, value))]
-        return free_texts(value, schema)
+        texts = texts_of_kind(self.roles, path, value)
+        return free_texts(value, schema) if texts is None else texts
 
     @cached_property
     def passage_field(self) -> FieldPath | None:
@@ -364,15 +360,7 @@ def specialize_unchecked(
     fields = dict(fields_of(values))
     for path in filter(fields.__contains__, (*roles.ignored, roles.keys or ())):
         schema = with_field(schema, path, {"const": fields[path]})
-    if roles.turns:
-        conversation = max((field_at(row, roles.turns) for row in rows), key=len)
-        if turns:
-            conversation = with_turns(conversation, turns)
-        schema = with_field(schema, roles.turns, turns_schema(schema_at(schema, roles.turns), conversation))
-    if roles.tools and roles.call:
-        tools = field_at(values, roles.tools)
-        schema = with_field(schema, roles.tools, {"const": tools})
-        schema = with_field(schema, roles.call, call_schema(tools))
+    schema = specialize_kind(schema, roles, rows, turns)
     roles = _roles_of_fields(roles, schema, fields)
     check_rules(task_format.name, task_format.rules, roles)
     if all(map(is_constant, schema["properties"].values())):
