@@ -153,7 +153,7 @@ def _settings(spec: RunSpec) -> tuple[str, ...]:
     values |= {name: value for name, value in spec.sampling.items() if name not in SIZES_BY_EXAMPLE}
     if checks := spec.verification:
         values |= {"verify": checks.mode, "verifier": checks.model, "label_noise_check": checks.label_noise_check}
-    return tuple(f"{name}={canonical_json(value)}" for name, value in sorted(values.items()))
+    return tuple(f"{name}={canonical_json(value)}" for name, value in sorted(values.items()) if value is not None)
 
 
 def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFormat] = ()) -> Source:

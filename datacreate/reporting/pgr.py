@@ -12,7 +12,7 @@ from dataclasses import astuple, replace
 
 import numpy as np
 
-from datacreate.finetuning.records import HUMAN
+from datacreate.finetuning.records import HUMAN, MIXED
 from datacreate.finetuning.statistics import ConditionModels, mean_estimate, ratio
 from datacreate.intervals import IntervalEstimate
 from datacreate.reporting.results import ConditionResult, MeanPGR, ResultModels
@@ -29,7 +29,7 @@ def with_pgr(results: ResultModels) -> ResultModels:
             human[result.test_digest, result.trained_for, result.count] = results[result]
     completed: dict[ConditionResult, ConditionModels] = {}
     for result, models in results.items():
-        if result.count is not None and result.condition.partition("+")[0] != HUMAN:  # created rows alone
+        if result.count is not None and result.condition != HUMAN and not result.condition.startswith(MIXED):
             human_models = human.get((result.test_digest, result.trained_for, result.count))
             pgr: IntervalEstimate | str = "no human rows of this number"
             if human_models:
@@ -85,7 +85,7 @@ def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
     """
     by_test: defaultdict[tuple[str, str], dict[str, dict[int, ConditionResult]]] = defaultdict(dict)
     for result in results:
-        if result.count is not None and not result.condition.startswith(f"{HUMAN}+"):
+        if result.count is not None and not result.condition.startswith(MIXED):
             points = by_test[result.test_digest, result.trained_for].setdefault(result.condition, {})
             other = points.get(result.count, result)
             points[result.count] = max(other, result, key=lambda point: point.training_sets)

@@ -80,10 +80,6 @@ SEVERAL_SETS = (
     "Several training sets of one formatting example count as one condition; if their runs differ in more than seeds, "
     "such as verification, name them with --condition of train"
 )
-DIFFERENT_SETTINGS = (
-    "training sets that were created with different settings count as one condition; name each with --condition of "
-    "train. The settings"
-)
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
     "a number of human rows, where that is significantly above chance; the means are compared, not tested."
@@ -172,7 +168,11 @@ def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[
     if any(result.paper_accuracy is not None for result in table.results):
         notes.append(f"Paper: {citation}")
     different = {result.label: result.differing_settings for result in table.results if result.differing_settings}
-    notes += [f"warning: {label}: {DIFFERENT_SETTINGS}: {', '.join(names)}." for label, names in different.items()]
+    notes += [
+        f"warning: {label}: training sets that were created with different settings ({', '.join(names)}) count as one "
+        "condition; name each with --condition of train."
+        for label, names in different.items()
+    ]
     several = {result.label for result in table.results if 0 < result.examples < result.training_sets}
     if several := several - different.keys():
         notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")

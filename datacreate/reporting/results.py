@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datacreate.checkpoints.checkpoint import SERVED_AS
-from datacreate.finetuning.records import HUMAN, ZERO_SHOT, Evaluation, NameIndices, SelectionKind
+from datacreate.finetuning.records import HUMAN, MIXED, ZERO_SHOT, Evaluation, NameIndices, SelectionKind
 from datacreate.finetuning.statistics import (
     ALPHA,
     ConditionModels,
@@ -262,7 +262,7 @@ def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
 
 def _is_reference(result: ConditionResult) -> bool:
     """Whether a result is compared with results of any number of training rows: all human rows, or a mixture."""
-    is_mixture = result.condition.startswith(f"{HUMAN}+")
+    is_mixture = result.condition.startswith(MIXED)
     return result.count is None or is_mixture or (result.has_all_rows and result.condition == HUMAN)
 
 

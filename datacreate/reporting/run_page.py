@@ -144,8 +144,7 @@ def _shares(title: str, counts: Mapping[str, int], view: RowView) -> Chart:
 
 def length_chart(rows: Rows, view: RowView) -> Chart:
     """The number of rows by the number of words of their text, and by label."""
-    texts = [question_and_passage(view.format, row)[0] for row in rows]
-    lengths = [(min(MAX_WORDS, len(words(text))), view.color(row)) for text, row in zip(texts, rows, strict=True)]
+    lengths = [(min(MAX_WORDS, len(words(question_and_passage(view.format, row)[0]))), view.color(row)) for row in rows]
     shortest, longest = min(lengths)[0], max(lengths)[0]
     width = math.ceil((longest - shortest + 1) / LENGTH_BARS)  # lengths that share a bar
     counts = Counter(((length - shortest) // width, color) for length, color in lengths)

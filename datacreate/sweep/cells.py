@@ -13,13 +13,13 @@ from datacreate.benchmarks import Benchmark, find_benchmark, has_split
 from datacreate.engines.options import RunEngineOptions
 from datacreate.filters.registry import FilterOptions, filters_need_embedder
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import HUMAN
+from datacreate.finetuning.records import HUMAN, MIXED
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
-from datacreate.sweep.plan import HUMAN_FULL, MIXED, SweepPlan, Variant, short_name, split_recipe
+from datacreate.sweep.plan import HUMAN_FULL, SweepPlan, Variant, short_name, split_recipe
 
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
 

@@ -18,7 +18,7 @@ from datacreate.engines.options import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import expand_home, read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import HUMAN
+from datacreate.finetuning.records import HUMAN, MIXED
 from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
 from datacreate.messages import did_you_mean
 from datacreate.runs.attributes import read_attributes
@@ -27,7 +27,6 @@ from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem
 
 HUMAN_FULL = "human-full"
-MIXED = "human+"  # prefix of a strategy: the rows of HUMAN and the created set together
 
 CONDITIONS = (HUMAN, HUMAN_FULL, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
@@ -265,9 +264,8 @@ class SweepPlan(Settings):
     @field_validator(*_LISTS)
     @classmethod
     def _check_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        for value in values:
-            if values.count(value) > 1:
-                raise ValueError(f"{value} is listed twice; list it once")
+        if repeated := [value for value in values if values.count(value) > 1]:
+            raise ValueError(f"{repeated[0]} is listed twice; list it once")
         return values
 
     @model_validator(mode="after")

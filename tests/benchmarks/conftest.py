@@ -14,22 +14,22 @@ from datacreate.benchmarks import Benchmark, find_benchmark, import_benchmark
 Row = dict[str, Any]
 
 
-def claims(number: int, first: int = 0) -> list[Row]:
+def claims(count: int, first: int = 0) -> list[Row]:
     """Rows of a closed-book yes/no set."""
     same = {"context": None, "options": ["True", "False"]}
-    numbers = range(first, first + number)
+    numbers = range(first, first + count)
     return [{"question": f"Lighthouse {i} is older than its keeper.", **same, "label": i % 3 == 0} for i in numbers]
 
 
-def passages(number: int, first: int = 0) -> list[Row]:
+def passages(count: int, first: int = 0) -> list[Row]:
     """Rows of an open-book yes/no set."""
-    return [{**row, "context": f"It was built in 18{10 + i}."} for i, row in enumerate(claims(number, first))]
+    return [{**row, "context": f"It was built in 18{10 + i}."} for i, row in enumerate(claims(count, first))]
 
 
-def choices(number: int, options: int = 5, first: int = 0) -> list[Row]:
+def choices(count: int, options: int = 5, first: int = 0) -> list[Row]:
     """Rows of a multiple-choice set; the position of the right option differs."""
     rows = []
-    for i in range(first, first + number):
+    for i in range(first, first + count):
         texts = [f"shelf {i}-{k}" for k in range(options)]
         row = {"question": f"Where does box {i} stand?", "context": None, "options": texts}
         rows.append({**row, "label": texts[i % options]})

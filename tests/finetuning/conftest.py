@@ -114,12 +114,12 @@ def import_rows(folder: Path, name: str, **splits: Sequence[Row]) -> None:
 
 
 MADE: Mapping[str, Callable[[int, int], list[Row]]] = {
-    "csqa": lambda number, seed: choices(number, 5, seed),
-    "riddle_sense": lambda number, seed: choices(number, 5, seed),
-    "piqa": lambda number, seed: choices(number, 2, seed),
-    "creak": lambda number, seed: claims(number, seed),
-    "strategyqa": lambda number, seed: claims(number, seed),
-    "pubmedqa": lambda number, seed: claims(number, seed, passage=True),
+    "csqa": lambda count, seed: choices(count, 5, seed),
+    "riddle_sense": lambda count, seed: choices(count, 5, seed),
+    "piqa": lambda count, seed: choices(count, 2, seed),
+    "creak": lambda count, seed: claims(count, seed),
+    "strategyqa": lambda count, seed: claims(count, seed),
+    "pubmedqa": lambda count, seed: claims(count, seed, passage=True),
 }
 
 

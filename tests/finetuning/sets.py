@@ -25,11 +25,11 @@ def words() -> list[str]:
     return [*FOODS, *TOOLS, *ASKED, "there", "is", "a", "on", "the", "table", "True", "False", *numbers]
 
 
-def choices(number: int, options: int = 5, seed: int = 0) -> list[Row]:
+def choices(count: int, options: int = 5, seed: int = 0) -> list[Row]:
     """Questions with options, one of which can be eaten. No question appears twice."""
     rng = random.Random(f"choices {options} {seed}")
     rows = []
-    for place in range(number):
+    for place in range(count):
         shown = rng.sample(TOOLS, options)
         label = rng.choice(FOODS)
         shown[rng.randrange(options)] = label
@@ -38,11 +38,11 @@ def choices(number: int, options: int = 5, seed: int = 0) -> list[Row]:
     return rows
 
 
-def claims(number: int, seed: int = 0, passage: bool = False) -> list[Row]:
+def claims(count: int, seed: int = 0, passage: bool = False) -> list[Row]:
     """Claims, true if something in the text can be eaten; with `passage` that is where it is named."""
     rng = random.Random(f"claims {passage} {seed}")
     rows = []
-    for place in range(number):
+    for place in range(count):
         label = place % 2 == 0
         thing = rng.choice(FOODS if label else TOOLS)
         said = f"on the table there is a {thing} {' '.join(rng.sample(ASKED, rng.randint(1, 8)))}"

@@ -228,8 +228,8 @@ def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_o
         predicted(0, (0.9, 0.1), (0.8, 0.2), "sure no"),
     ]
 
-    def names(number: int, *, balanced: bool) -> list[Any]:
-        return [row.values["id"] for row in hard_rows(rows, number, balanced=balanced)]
+    def names(count: int, *, balanced: bool) -> list[Any]:
+        return [row.values["id"] for row in hard_rows(rows, count, balanced=balanced)]
 
     assert names(4, balanced=False) == ["clearly missed", "missed", "not verified", "uncertain"]
     assert names(4, balanced=True) == ["not verified", "clearly missed", "sure no", "missed"]

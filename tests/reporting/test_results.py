@@ -90,8 +90,7 @@ def test_settings_that_differ_between_sets_of_one_condition_are_named(tmp_path: 
         evaluated(tmp_path / example, answers(60, 100), example=example, rows_of=example, settings=settings)
     assert result(only_table(tmp_path), "tree").differing_settings == ("near", "verify")
     text = as_markdown(build_report([tmp_path]))
-    assert "- warning: tree, 100 rows: training sets that were created with different settings count as one" in text
-    assert "The settings: near, verify." in text
+    assert "- warning: tree, 100 rows: training sets that were created with different settings (near, verify) " in text
     evaluated(tmp_path / "again", answers(60, 100), example="a", rows_of="a")
     assert build_report([tmp_path]).evaluations == 3, "the same model, before settings were stored"
 
