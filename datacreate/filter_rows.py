@@ -124,7 +124,7 @@ class VerifierFilter(Filter):
             )
             if question and not first_reject(self._other_filters, candidate):
                 questions[candidate.example.id] = question
-        seeded = [(question, question.shown) for question in questions.values()]
+        seeded = [(question, question.text) for question in questions.values()]
         scores_of_examples = score_labels(self._client, seeded, lambda _: None)
         return {
             example_id: round_probabilities(scores) if scores else None

@@ -103,10 +103,10 @@ def content_sha256(file: Path) -> str:
         return ""
 
 
-def read_documents(file: Path, field: str | None, note: Callable[[Path, str], None]) -> Iterator[Document]:
+def read_documents(file: Path, field: str | None, note: Callable[[str], None]) -> Iterator[Document]:
     """Read the documents of a file: one, or one for each row of a table.
 
-    A document that cannot be read, or has no text, is left out; `note` gets the file and a line about it. `field` is
+    A document that cannot be read, or has no text, is left out; `note` gets a line about it. `field` is
     the field of a table with the text, if the user named it. Raises UsageError if a table has several fields with text
     and the user named none, and if the converter of a kind of file is not installed.
     """
@@ -125,13 +125,13 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
         text = cleaned(_converted(content, ending) if ending in _CONVERTED else content.decode())
     except (OSError, ValueError) as error:
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else one_line(str(error))
-        note(file, f"{name}: left out: {reason}")
+        note(f"{name}: left out: {reason}")
         return
     if text.strip():
         yield Document(file, None, text, is_markdown=ending != ".txt")
     else:
         scanned = " (scanned pages need text recognition, such as ocrmypdf)" if ending == ".pdf" else ""
-        note(file, f"{name}: left out: no text{scanned}")
+        note(f"{name}: left out: no text{scanned}")
 
 
 def _converted(content: bytes, ending: str) -> str:
@@ -162,7 +162,7 @@ def cleaned(text: str) -> str:
     return _CONTROLS.sub(" ", text)
 
 
-def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> Iterator[Document]:
+def _rows(file: Path, field: str | None, note: Callable[[str], None]) -> Iterator[Document]:
     """The rows of a table with a text in `field`; without `field`, the first row shows which one has the text."""
     rows_without_text = 0
     for row in _readable_rows(file, note):
@@ -175,15 +175,15 @@ def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> I
             rows_without_text += 1
     if rows_without_text:
         where = f" in the field {field}" if field else ""
-        note(file, f"{display_path(file)}: left out: {rows_without_text} rows without a text{where}")
+        note(f"{display_path(file)}: left out: {rows_without_text} rows without a text{where}")
 
 
-def _readable_rows(file: Path, note: Callable[[Path, str], None]) -> Iterator[RawRow]:
+def _readable_rows(file: Path, note: Callable[[str], None]) -> Iterator[RawRow]:
     """The rows of a table, up to the place where it is damaged."""
     try:
         yield from RowFile(file).read()
     except UsageError as error:
-        note(file, f"{one_line(str(error))}; left out from there on")
+        note(f"{one_line(str(error))}; left out from there on")
 
 
 def _text_field(values: dict[str, Json], file: Path) -> str | None:

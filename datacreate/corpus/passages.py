@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -204,17 +204,16 @@ def stored_passages(path: Path, seed: int, spec: CorpusSpec) -> Passages:
 def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> list[str]:
     """Write the passages of documents to `file`, then the line about these.
 
-    A passage that is too short, or similar to an earlier one, is left out. Returns lines for the user, about files
-    without a passage. Raises UsageError if there is no passage.
+    A passage that is too short, or similar to an earlier one, is left out. Returns lines for the user, about files or
+    rows that give no passage. Raises UsageError if there is no passage.
     """
-    notes: dict[Path, str] = {}  # of each file that has no passage
+    notes: dict[Path, list[str]] = {path: [] for path in files}  # about what cannot be used of each
     left_out = Counter[str]()
     sizes = _write_passages(file, _cut(files, options, notes, left_out), left_out)
     used = {path for path, _ in sizes}
-    for path in files:
-        if path not in used:
-            notes.setdefault(path, f"{display_path(path)}: left out: no passage, only short or repeated texts")
-    lines = list(notes.values())
+    without = [path for path in files if path not in used and not notes[path]]
+    lines = list(chain.from_iterable(notes.values()))
+    lines += [f"{display_path(path)}: left out: no passage, only short or repeated texts" for path in without]
     if not used:
         reason = lines[0] if len(lines) == 1 else f"{len(files)} files"
         paths = " ".join(map(one_line, options.corpus))
@@ -227,12 +226,12 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
 
 
 def _cut(
-    files: Sequence[Path], options: CorpusOptions, notes: dict[Path, str], left_out: Counter[str]
+    files: Sequence[Path], options: CorpusOptions, notes: Mapping[Path, list[str]], left_out: Counter[str]
 ) -> Iterator[tuple[Path, Passage]]:
     """Cut the documents; yields passages that are long enough, with their files. Adds to `notes` and `left_out`."""
     tokens = options.passage_tokens or DEFAULT_PASSAGE_TOKENS
     for file in files:
-        for document in read_documents(file, options.corpus_field, notes.__setitem__):
+        for document in read_documents(file, options.corpus_field, notes[file].append):
             for passage in split(document, tokens):
                 if count_tokens(passage.text) < _MIN_SHARE * tokens:
                     left_out["too short"] += 1

@@ -158,7 +158,7 @@ class Acceptance:
         spec, by_letter = self._plan.spec, self._verification.scored_by_letter
         values = candidate.example.values
         question = label_question(self._format, values, scored_by_letter=by_letter, instruction=spec.instruction)
-        return PermutedQuestion(question, f"{spec.seed}:{question.shown}") if question else None
+        return PermutedQuestion(question, f"{spec.seed}:{question.text}") if question else None
 
     def make_commit(self, parsed: ParsedCompletion) -> Commit:
         """Decide about each example of a completion, and choose the next parents; returns all of it as a commit.
@@ -175,7 +175,7 @@ class Acceptance:
             result = item
             if isinstance(item, Candidate):
                 question = parsed.questions.get(index)
-                result, verified = self._accept_or_reject(item, request, question.mean() if question else None)
+                result, verified = self._accept_or_reject(item, request, question.mean_scores() if question else None)
                 scored += [verified] if verified else []
             if isinstance(result, Reject):
                 rejects.append(result)

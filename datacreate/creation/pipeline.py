@@ -100,7 +100,7 @@ class Pipeline:
     def _add_scores(self, completion: Completion) -> None:
         """Add the scores of a scoring request to its question."""
         scoring = self._in_scoring.pop(completion.request_id)
-        scoring.question.add(scoring.permutation, completion.scores)
+        scoring.question.add_scores(scoring.permutation, completion.scores)
         parsed = self._parsed[scoring.request_number]
         parsed.unscored -= 1
         parsed.scoring_tokens += completion.prompt_tokens

@@ -32,7 +32,7 @@ class LabelQuestion:
     the options themselves are scored, which suits labels that all examples share.
     """
 
-    shown: str
+    text: str
     options: tuple[str, ...]
     scored_by_letter: bool
     instruction: str | None = None  # of the run; it may explain the labels
@@ -40,12 +40,12 @@ class LabelQuestion:
     def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
         options = tuple(self.options[index] for index in order)
-        choices, task, shown = options, f"Answer with one of: {', '.join(options)}.", self.shown
+        choices, task, text = options, f"Answer with one of: {', '.join(options)}.", self.text
         if self.scored_by_letter:
             choices, task = tuple(ascii_uppercase[: len(options)]), "Answer with the letter of the right option."
-            shown += "\n\n" + "\n".join(map("{}. {}".format, choices, options))
+            text += "\n\n" + "\n".join(map("{}. {}".format, choices, options))
         system = "\n\n".join(filter(None, (scoring_system_message(self.instruction), task)))
-        return [{"role": "system", "content": system}, {"role": "user", "content": shown}], choices
+        return [{"role": "system", "content": system}, {"role": "user", "content": text}], choices
 
 
 def scoring_system_message(instruction: str | None) -> str:
@@ -78,13 +78,13 @@ class PermutedQuestion:
         """The messages and the choices of a permutation; see `LabelQuestion.prompt`."""
         return self._question.prompt(self._orders[permutation])
 
-    def add(self, permutation: int, scores: Sequence[float] | None) -> None:
+    def add_scores(self, permutation: int, scores: Sequence[float] | None) -> None:
         """Add the scores of the choices of a permutation; None if the engine returned none."""
         if scores:
             by_option = sorted(zip(self._orders[permutation], scores, strict=True))
             self._scores.append([score for _, score in by_option])
 
-    def mean(self) -> tuple[float, ...] | None:
+    def mean_scores(self) -> tuple[float, ...] | None:
         """The mean scores in the order of the options; None unless all permutations were scored."""
         if len(self._scores) < len(self._orders):
             return None

@@ -89,7 +89,7 @@ def score_labels(
             in_flight += 1
         for completion in client.poll(_POLL_SECONDS):
             question, permutation = requests[completion.request_id]
-            question.add(permutation, completion.scores)
+            question.add_scores(permutation, completion.scores)
             in_flight, done = in_flight - 1, done + 1
     on_progress(len(questions))
-    return [question.mean() for question in permuted]
+    return [question.mean_scores() for question in permuted]

@@ -84,7 +84,7 @@ def score(client: ModelClient, task_format: TaskFormat, rows: Sequence[dict[str,
     """The rows that the model scored, in order."""
     scored_by_letter = client.needs_letters(task_format.labels or ())
     asked = [(row, label_question(task_format, row, scored_by_letter=scored_by_letter)) for row in rows]
-    questions = [(question, question.shown) for _, question in asked if question]
+    questions = [(question, question.text) for _, question in asked if question]
     found = score_labels(client, questions, lambda _: None)
     used = [row for row, question in asked if question]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sys
@@ -126,6 +127,15 @@ def test_a_file_without_text_is_one_line_and_a_corpus_without_text_an_error(
     [note] = passages.notes
     assert note.startswith(str(folder / name))
     assert why in note
+
+
+def test_a_damaged_table_with_a_row_without_text_has_two_notes(tmp_path: Path) -> None:
+    texts = ["", *map(passage, range(400))]
+    content = gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(content[:-1000])
+    damaged, without_text = opened(tmp_path, tmp_path / "a.jsonl.gz").notes
+    assert damaged.endswith("; left out from there on")
+    assert without_text.endswith("a.jsonl.gz: left out: 1 rows without a text in the field text")
 
 
 def test_paths_that_are_no_documents_are_errors(tmp_path: Path) -> None:

@@ -139,8 +139,8 @@ def test_shared_labels_are_asked_once_in_their_own_order() -> None:
     question = PermutedQuestion(LabelQuestion("Which?", ("yes", "no"), scored_by_letter=False), "seed")
     assert list(question.permutations) == [0]
     assert question.prompt(0)[1] == ("yes", "no")
-    question.add(0, [0.3, 0.7])
-    assert question.mean() == (0.3, 0.7)
+    question.add_scores(0, [0.3, 0.7])
+    assert question.mean_scores() == (0.3, 0.7)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8))
@@ -149,16 +149,16 @@ def test_scores_of_letters_are_averaged_over_an_order_and_its_reverse(own: list[
     orders = []
     by_option, by_place = (PermutedQuestion(LabelQuestion("Which?", options, True), seed) for _ in "ab")
     for permutation in by_option.permutations:
-        assert by_option.mean() is None
+        assert by_option.mean_scores() is None
         messages, choices = by_option.prompt(permutation)
         assert (messages, choices) == by_place.prompt(permutation)
         shown = dict(re.findall(r"^([A-Z])\. (.*)$", messages[-1]["content"], re.MULTILINE))
         orders.append([options.index(shown.get(choice, choice)) for choice in choices])
-        by_option.add(permutation, [own[index] for index in orders[-1]])
-        by_place.add(permutation, [1.0] + [0.0] * (len(own) - 1))
+        by_option.add_scores(permutation, [own[index] for index in orders[-1]])
+        by_place.add_scores(permutation, [1.0] + [0.0] * (len(own) - 1))
     assert sorted(orders[0]) == list(range(len(own)))
     assert orders[1] == orders[0][::-1]
-    assert by_option.mean() == pytest.approx(own)
-    averaged = by_place.mean()  # a preference for the first position is averaged out
+    assert by_option.mean_scores() == pytest.approx(own)
+    averaged = by_place.mean_scores()  # a preference for the first position is averaged out
     assert averaged
     assert averaged[orders[0][0]] == averaged[orders[0][-1]] == (0.5 if len(own) > 1 else 1)
