@@ -27,7 +27,7 @@ from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
 from datacreate.engines.server_sources import LocalServers, RunningServers
 from datacreate.engines.vllm import VLLM
-from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.errors import EngineError, ServersUnavailable, StorageError
 from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make
 from tests.making import COMMONSENSE
 from tests.process import ROOT
@@ -157,6 +157,25 @@ def test_others_answer_while_a_local_server_is_restarted(
             if notes.has("available again"):
                 break
     assert notes.messages == ["restarted", f"{server.url}: available again"]
+
+
+def test_a_full_disk_at_a_restart_stops_the_run_resumable(server: Server) -> None:
+    class NotRestarted(RunningServers):
+        remote = False
+
+        def is_broken(self, url: str, *, hung: bool) -> bool:
+            return server.stopping.is_set()
+
+        def repair(self, url: str) -> str:
+            raise StorageError("engine.log: disk full")
+
+    request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
+    with closing(ModelClient(NotRestarted([server.url]), ChatApi((MODEL,)), EngineOptions())) as client:
+        client.start()
+        server.stop()
+        client.submit(request)
+        with pytest.raises(StorageError, match="disk full"):
+            until(lambda: bool(client.poll(0.1)))
 
 
 def test_no_server_is_left_if_one_is_being_restarted_when_the_run_ends(tmp_path: Path) -> None:
