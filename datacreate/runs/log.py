@@ -160,6 +160,8 @@ def _scored_entry(scored: Scored) -> list[float]:
 
 def _parse_scored(entry: Sequence[Any]) -> Scored:
     assigned, final, accepted, *probabilities = entry
+    if max(assigned, final) >= len(probabilities) or not all(0 <= probability <= 1 for probability in probabilities):
+        raise ValueError("not the probabilities of the labels")
     return Scored(
         assigned=assigned if assigned >= 0 else None,
         final=final if final >= 0 else None,

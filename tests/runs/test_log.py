@@ -17,6 +17,7 @@ from datacreate.errors import EngineError, LogDamaged
 from datacreate.formats.candidate import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum, read_log
+from datacreate.verification.scoring import Scored
 from tests.making import make, train
 from tests.scripted import ScriptedClient, answering
 
@@ -58,6 +59,15 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
     if written:
         for line in path.read_bytes().split(b"\n")[:-1]:
             json.loads(line)
+
+
+@pytest.mark.parametrize("probabilities", [(), (1.0,), (0.5, "x"), (0.5, None), (0.5, -0.5), (0.5, float("nan"))])
+def test_damaged_probabilities_are_named_by_their_line(tmp_path: Path, probabilities: Any) -> None:
+    log = LogWriter(tmp_path / "log.jsonl", first_checksum("run"))
+    log.write([Commit(1, "0" * 16, 0, 3.0, scored=(Scored(1, 1, accepted=True, probabilities=probabilities),))])
+    log.close()
+    with pytest.raises(LogDamaged, match=r"log.jsonl, line 1: unknown to this version"):
+        list(read_log(tmp_path / "log.jsonl", "run"))
 
 
 @pytest.fixture(scope="module")
