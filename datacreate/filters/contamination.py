@@ -161,8 +161,8 @@ class Contamination(Filter):
     def _repeated_question(self, candidate: Candidate) -> int | None:
         """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""
         question = words(candidate.question, limit=None)
-        lengths = {k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(question)}
-        grams = (gram for k in {self._ngram_words, *lengths} for gram in ngrams(question, k))
+        short_lengths = {size for size in self._short_lengths if size >= MIN_WORDS_INSIDE or size == len(question)}
+        grams = (gram for size in {self._ngram_words, *short_lengths} for gram in ngrams(question, size))
         if counts := Counter(row for gram in grams for row in self._questions.get(gram, ())):
             return min(counts, key=lambda row: (-counts[row], row))
         return None if candidate.passage else self._short_with_passage.get(" ".join(question))
@@ -174,8 +174,9 @@ class Contamination(Filter):
         """
         passage_words = words(passage, limit=None)
         grams = dict.fromkeys(ngrams(passage_words, self._ngram_words))
-        short = (gram for k in self._short_lengths if k >= MIN_WORDS_INSIDE for gram in ngrams(passage_words, k))
-        counts = Counter(row for gram in grams | dict.fromkeys(short) for row in self._passages.get(gram, ()))
+        short_lengths = [size for size in self._short_lengths if size >= MIN_WORDS_INSIDE]
+        short_grams = dict.fromkeys(gram for size in short_lengths for gram in ngrams(passage_words, size))
+        counts = Counter(row for gram in grams | short_grams for row in self._passages.get(gram, ()))
         for row, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             size = len(grams) if self._rows[row].row.passage else self._question_sizes[row]
             if count >= max(PASSAGE_SHARE * size, min(PASSAGE_NGRAMS, size)):
@@ -183,9 +184,9 @@ class Contamination(Filter):
         return None
 
 
-def ngrams(words: Sequence[str], n: int) -> list[str]:
+def ngrams(text_words: Sequence[str], n: int) -> list[str]:
     """Each n consecutive words, in order; empty if there are fewer words."""
-    return [" ".join(words[start : start + n]) for start in range(len(words) - n + 1)]
+    return [" ".join(text_words[start : start + n]) for start in range(len(text_words) - n + 1)]
 
 
 def ngram_index(texts: Sequence[Sequence[str]], max_texts: int = sys.maxsize) -> NgramIndex:

@@ -225,15 +225,12 @@ class LevelQueue:
         if self._position == len(self._level):
             if not is_idle:
                 return None
-            self._start_next_level(request_number)
+            if self._children:
+                self._level, self._children = self._children, []
+                random.Random(f"{self._seed}:level:{request_number}").shuffle(self._level)
+            self._position = 0
         self._position += 1
         return self._level[self._position - 1]
-
-    def _start_next_level(self, request_number: int) -> None:
-        if self._children:
-            self._level, self._children = self._children, []
-            random.Random(f"{self._seed}:level:{request_number}").shuffle(self._level)
-        self._position = 0
 
     def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         self._children.extend(parents)
