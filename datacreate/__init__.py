@@ -1,19 +1,35 @@
 """datacreate: training data from one formatting example, written by a language model on your own hardware.
 
-    from pathlib import Path
-    from datacreate.creation.loop import create
-    from datacreate.runs.config import CreateConfig
+    from datacreate import CreateConfig, create
 
-    summary = create(CreateConfig(example=Path("mine.json"), count=100))
+    summary = create(CreateConfig(example="mine.json", count=100))
     print(summary["accepted"], summary["rejected"])
 
 `create` does what `datacreate create` does, and returns the content of summary.json. A second call with the same
 settings resumes the run. Importing datacreate changes no environment variable and no global state.
 
-Modules beside the packages:
+Modules besides the packages:
 
     commands          dry_run, filter_rows, improve, zero_shot, attribute_suggestion, doctor
     for all packages  errors, messages, settings, files, locking, signals, child_process, libraries, hardware, intervals
 
 docs/architecture.md describes them and the packages.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datacreate.creation.loop import create
+    from datacreate.runs.config import CreateConfig
+
+__all__ = ["CreateConfig", "create"]
+
+_MODULES = {"CreateConfig": "datacreate.runs.config", "create": "datacreate.creation.loop"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name when it is used: `import datacreate` alone stays fast."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

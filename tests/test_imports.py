@@ -74,3 +74,15 @@ def test_help_imports_no_slow_library(command: list[str], libraries: set[str], w
     help_text, _, modules = ended.stdout.rstrip().rpartition("\n")
     assert word in help_text
     assert libraries.isdisjoint(json.loads(modules))
+
+
+def test_the_public_names_are_imported_when_they_are_used() -> None:
+    code = """
+import sys, datacreate
+assert not [name for name in sys.modules if name.startswith("datacreate.") or name == "pydantic"]
+from datacreate import CreateConfig, create
+assert CreateConfig(example="mine.json", count=3).count == 3
+print(create.__module__, hasattr(datacreate, "other"))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["datacreate.creation.loop", "False"]
