@@ -25,8 +25,10 @@ from pydantic import BeforeValidator, model_validator
 from datacreate.corpus import CorpusOptions, CorpusSpec
 from datacreate.engines.options import RunEngineOptions
 from datacreate.engines.request import DEFAULT_THINKING
+from datacreate.filters.contamination import Contamination
+from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import DecontaminationSetSpec
-from datacreate.filters.registry import FilterOptions, filters_need_embedder
+from datacreate.filters.registry import FILTERS, FilterOptions, filters_need_embedder
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
@@ -39,8 +41,10 @@ CreateRecipe = Literal["best", "fast", "paper"]
 AUTO = "auto"  # the strategy of the recipe
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
+_PAPER_FILTERS = (ExactDuplicates, Contamination)
 _NOT_IN_PAPER = (
-    "instruction", "label_ratio", "attributes", "corpus", "near", "semantic", "label_noise_check", "shots",
+    "instruction", "label_ratio", "attributes", "corpus", "label_noise_check", "shots",
+    *(name for filter_class in FILTERS if filter_class not in _PAPER_FILTERS for name in filter_class.option_names),
 )  # fmt: skip
 """Settings that `--recipe paper` refuses."""
 

@@ -92,7 +92,7 @@ except NoProgress as error:
 """
 
 
-def test_a_new_filter_has_an_option_a_key_rejects_a_report_and_advice(package: Path, model: str) -> None:
+def test_a_new_filter_has_an_option_a_key_a_report_and_advice(package: Path, model: str) -> None:
     run_dir = package.parents[1] / "run"
     created = called(package, "-c", CREATE, str(run_dir), model)
     line, failure = created.stdout.splitlines()
@@ -108,6 +108,8 @@ def test_a_new_filter_has_an_option_a_key_rejects_a_report_and_advice(package: P
     config = run_dir / "create.yaml"
     config.write_text(f"example: {ROOT}/data/examples/commonsense.json\ncount: 3\nmax-digits: 4\nverify: off\n")
     command = ("-m", "tests.driver", "create", "--config", str(config), "--model", model)
+    refused = called(package, *command, "--recipe", "paper", "--dry-run")
+    assert "--max-digits: --recipe paper has no such step" in refused.stderr
     described = called(package, *command, "--strategy", "tree", "--dry-run")
     assert "--embedding-model: " in described.stderr  # it is not downloaded, and the filter needs it
     assert "--max-digits INTEGER" in called(package, "-m", "tests.driver", "create", "--help").stdout
