@@ -269,7 +269,7 @@ def check_server(url: str, model: str | None) -> Finding:
     from datacreate.engines.self_test import scoring_test
 
     try:
-        options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
+        options = EngineOptions.of(url=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
         name = model or only_model(options)
         with closing(make_client(LocalModel(served_checkpoint(name), options), count=1)) as client:
             client.start()

@@ -84,7 +84,7 @@ def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, A
     return {
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,
-        "servers": list(config.urls),
+        "servers": list(config.url),
         "embedding_model": config.embedding_model if config.needs_embedder else "none",
         "verification": {"mode": inputs.verify, "model": verifier} if is_verified else "off",
     }

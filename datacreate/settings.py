@@ -86,7 +86,7 @@ class Settings(FrozenModel):
 
     @classmethod
     def flags(cls) -> dict[str, str]:
-        """The flag of every field: `ranges` -> `--range`."""
+        """The flag of every field: `max_tokens` -> `--max-tokens`."""
         return {name: option_flag(cls, name).partition("/")[0] for name in cls.model_fields}
 
     def first_changed_flag(self, names: Iterable[str]) -> str | None:

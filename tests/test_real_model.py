@@ -37,7 +37,7 @@ CLAIM = {"question": "Bees make honey from nectar.", "context": None, "options":
 
 
 def run(url: str, folder: Path, example: Path | dict[str, Any], count: int, **settings: Any) -> dict[str, Any]:
-    settings = {"example": example, "count": count, "run_dir": folder, "urls": (url,), "decontaminate": (), **settings}
+    settings = {"example": example, "count": count, "run_dir": folder, "url": (url,), "decontaminate": (), **settings}
     return create(CreateConfig.of(**settings))
 
 
@@ -120,7 +120,7 @@ def test_its_own_answers_to_simple_questions_beat_chance(
         for at, (asked, options) in enumerate(QUESTIONS.items())
     ]
     import_rows(tmp_path / "rows", "csqa", test=rows)
-    options = EngineOptions(urls=(real_url,))
+    options = EngineOptions(url=(real_url,))
     [found] = answer_zero_shot(REAL_MODEL, ["csqa"], tmp_path / "out", Progress(), options=options)
     assert found.scores.rows == len(rows)
     assert found.scores.unanswered == 0

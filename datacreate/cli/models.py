@@ -67,7 +67,7 @@ def pull(names: tuple[str, ...], *, force: bool) -> None:
 @option("--host", default="127.0.0.1", show_default=True, group="output", help="Address to listen on.")
 @option("--port", type=click.IntRange(0, 65535), default=0, group="output", help="Port.  [default: free]")
 @path_option("--register-dir", metavar="DIR", group="output", help="Folder in which `create --url DIR` finds it.")
-@settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
+@settings_options(EngineOptions, "engine", without=("url", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
 def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **address: Any) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.

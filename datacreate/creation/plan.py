@@ -125,7 +125,7 @@ def read_inputs(config: CreateConfig) -> RunInputs:
     stored_spec = stored.spec if stored else None
     config = config.model_copy(update={"strategy": strategy_of(config, stored_spec)})
     if config.uses_running_servers:
-        RunningServers(config.urls)  # which checks them
+        RunningServers(config.url)  # which checks them
     examples, inferred = examples_and_format(config)
     label_ratio = checked_label_ratio(config, inferred.format)
     verify = verify_mode(config, inferred.format)

@@ -55,7 +55,7 @@ def only_model(
     """The name of the only model that the servers of --url have. EngineError if they have several,
     ServersUnavailable if none answers."""
     api = ChatApi((), template_kwargs or {})
-    with closing(ModelClient(RunningServers(options.urls), api, options, notify)) as client:
+    with closing(ModelClient(RunningServers(options.url), api, options, notify)) as client:
         return str(client.settings["model"])
 
 
@@ -88,7 +88,7 @@ def make_client(
     thinking = thinking or model.checkpoint.thinking or Thinking(disable={})
     api = ChatApi(names, template_kwargs or {}, thinking)
     if model.options.uses_running_servers:
-        source: ServerSource = RunningServers(model.options.urls)
+        source: ServerSource = RunningServers(model.options.url)
     else:
         source = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
     return ModelClient(source, api, model.options, notify)

@@ -28,10 +28,10 @@ class _ServerOptions(Settings):
     """Which servers are started or used. They stand before the `LaunchOptions` in `--help`."""
 
     engine: EngineName = engine_setting("Server to start; auto: what suits this machine.", default="auto")
-    urls: Annotated[tuple[str, ...], CommaList] = engine_setting(
+    url: Annotated[tuple[str, ...], CommaList] = engine_setting(
         "Running OpenAI-compatible servers, or a folder in which servers register (`serve --register-dir`); "
         "$DATACREATE_API_KEY holds their key.",
-        default=(), flag="--url", metavar="URL[,URL...]",
+        default=(), metavar="URL[,URL...]",
     )  # fmt: skip
     request_timeout: float = engine_setting(
         "With --url: seconds that a server may take for one answer.",
@@ -61,7 +61,7 @@ class EngineOptions(LaunchOptions, _ServerOptions):
     @property
     def uses_running_servers(self) -> bool:
         """Whether running servers are used, instead of starting some."""
-        return bool(self.urls)
+        return bool(self.url)
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:

@@ -50,7 +50,7 @@ _MISSPELT = 0.8  # an answer that is so similar to a part of its context is miss
 _SEARCHED_EXAMPLES = 20  # misspelt answers are searched for in this many examples
 _SEARCHED_WORDS = 2000  # and in this many words of their context
 
-_OPTIONS_OF_ROLE = {"tags": ("labels", "label", "ranges"), "turns": ("turns",)}
+_OPTIONS_OF_ROLE = {"tags": ("labels", "label", "range"), "turns": ("turns",)}
 """The options that change a shipped format in which a field has this role."""
 
 
@@ -278,7 +278,7 @@ def _from_names(format_options: FormatOptions) -> InferredFormat:
         raise UsageError(f"{flag}: without an example it needs a --format, such as chat or multiple_choice")
     if not format_options.inputs:
         raise UsageError("without an example, --inputs must name the fields that the model writes; add it")
-    declared = {**format_options.label_sets, **format_options.ranges}
+    declared = {**format_options.label_sets, **format_options.range}
     labels = (name for name in declared if name != format_options.answer)
     names = [*format_options.inputs, *labels, format_options.answer]
     paths = {name: tuple(name.split(".")) for name in names if name}

@@ -44,7 +44,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], format_options: FormatOp
         return _general_format(task_format)
     roles = task_format.roles
     is_span = Rule.ANSWER_IN_CONTEXT in task_format.rules
-    declared = {*format_options.label_sets, *format_options.ranges}
+    declared = {*format_options.label_sets, *format_options.range}
     # These schemas do not follow from the values of the first rows alone: labels, ranges, answers, constant options.
     fixed = {path: part for path, part in leaf_schemas(task_format.schema) if "enum" in part or "minimum" in part}
     if roles.answer and task_format.answers.are_keys:

@@ -48,7 +48,7 @@ class FormatOptions(Settings):
         default=(),
         metavar="FIELD=VALUE",
     )
-    ranges: Pairs = _input("Range of a numeric field.", default={}, flag="--range", metavar="FIELD=1..5")
+    range: Pairs = _input("Range of a numeric field.", default={}, metavar="FIELD=1..5")
     turns: int | None = _input(
         "Conversations: number of user messages, each with its answer.", gt=0, shown_default="as in the example"
     )
@@ -63,7 +63,7 @@ class FormatOptions(Settings):
     @property
     def range_schema(self) -> dict[str, Any]:
         """A JSON Schema of the fields with --range, which says that they are numbers."""
-        return {"properties": {name: {"type": "number"} for name in self.ranges}}
+        return {"properties": {name: {"type": "number"} for name in self.range}}
 
     @property
     def label_sets(self) -> dict[str, list[str]]:
@@ -146,7 +146,7 @@ def named_field(example: Example, name: str, option: str) -> FieldPath:
 def declared_schemas(example: Example, format_options: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
     """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
     declared = [("--labels", name, labels, ",") for name, labels in format_options.label_sets.items()]
-    declared += [("--range", name, text.split(".."), "..") for name, text in format_options.ranges.items()]
+    declared += [("--range", name, text.split(".."), "..") for name, text in format_options.range.items()]
     schemas: dict[FieldPath, dict[str, Json]] = {}
     for option, name, texts, separator in declared:
         path, argument = named_field(example, name, option), f"{option} {name}={separator.join(texts)}"

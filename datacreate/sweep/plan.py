@@ -31,7 +31,7 @@ HUMAN_FULL = "human-full"
 CONDITIONS = (HUMAN, HUMAN_FULL, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
 CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
-    "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed "
+    "example example_limit benchmark example_seed count run_dir strategy model format labels range seed "
     "improves".split()
 )
 RECIPE_OPTIONS = set(Hyperparameters.model_fields) - {"name"} | {"recipe"}
@@ -83,12 +83,12 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
     """
     _check_names(options, names)
     absolute = _with_absolute_paths(options, ("adapter", "attributes"), info)
-    if isinstance(options.get("urls"), (list, tuple)):
-        absolute["urls"] = [_model(str(url), info, check=False) for url in options["urls"]]
+    if isinstance(options.get("url"), (list, tuple)):
+        absolute["url"] = [_model(str(url), info, check=False) for url in options["url"]]
     if "embedding_model" in options:
         absolute["embedding_model"] = _model(str(options["embedding_model"]), info)
     if "verifier" in options:  # a server may have a model of any name
-        absolute["verifier"] = _model(str(options["verifier"]), info, check="urls" not in options)
+        absolute["verifier"] = _model(str(options["verifier"]), info, check="url" not in options)
     corpus = options.get("corpus")
     paths = [corpus] if corpus and isinstance(corpus, str) else corpus
     if isinstance(paths, (list, tuple)):
@@ -185,7 +185,7 @@ class SweepPlan(Settings):
     variants: dict[str, Variant] = Field(default={})  # further conditions
     conditions: tuple[str, ...] = Field(min_length=1)
     create: CreateValues = Field(default={})  # further options of `create`
-    generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
+    generators: tuple[str, ...] = ()  # instruct checkpoints; with `url` in create, names of served models
     example_seeds: tuple[Seed, ...] = Field(default=(42,), min_length=1)  # of example and human sample
     count: int | Literal["train"] = "train"  # rows per set; train: as many as that split has
     encoders: tuple[str, ...] = ()  # to fine-tune; none: sets are created and nothing is trained

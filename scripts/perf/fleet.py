@@ -61,7 +61,7 @@ def drive(count: int, urls: str) -> dict[str, Any]:
             example=EXAMPLE,
             count=count,
             run_dir=Path(folder) / "run",
-            urls=tuple(urls.split(",")),
+            url=tuple(urls.split(",")),
             max_num_seqs=MAX_NUM_SEQS,
             strategy="random",  # whose chains are full from the first request on
             decontaminate=(),

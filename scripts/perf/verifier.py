@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
     for model in options.model or [f"qwen2.5-coder-{size}-instruct" for size in ("0.5b", "1.5b")]:
-        settings = EngineOptions(urls=tuple(options.url))
+        settings = EngineOptions(url=tuple(options.url))
         with TemporaryDirectory() as folder:
             log = Path(folder) / "engine.log"
             local = LocalModel(resolve_checkpoint(model, settings), settings)

@@ -54,7 +54,7 @@ SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {
     "chat": (CHAT, {}, "chat"),
     "chat of two turns": (CHAT, {"turns": 2}, "chat"),
     "sharegpt": (SHAREGPT, {}, "sharegpt"),
-    "tags": (TAGS, {"ranges": {"ner_tags": "0..4"}}, "sequence_labelling"),
+    "tags": (TAGS, {"range": {"ner_tags": "0..4"}}, "sequence_labelling"),
     "named tags": (NAMED_TAGS, {"labels": {"tags": "O,B-PER,B-LOC"}}, "sequence_labelling"),
     "function call": (CALL, {}, "function_call"),
 }
@@ -95,7 +95,7 @@ INVALID: dict[str, tuple[dict[str, Json], dict[str, Any], dict[str, Json], Rejec
     "ends with the user": (CHAT, {}, {"messages": CHAT_TURNS[:3]}, RejectReason.WRONG_TURNS),
     "system in the middle": (CHAT, {}, {"messages": CHAT_TURNS}, RejectReason.WRONG_TURNS),
     "a tag too few": (
-        TAGS, {"ranges": {"ner_tags": "0..4"}}, {**TAGS, "ner_tags": [1, 0]}, RejectReason.WRONG_TAGS,
+        TAGS, {"range": {"ner_tags": "0..4"}}, {**TAGS, "ner_tags": [1, 0]}, RejectReason.WRONG_TAGS,
     ),
     "unknown tool": (CALL, {}, {**CALL, "call": {"name": "fly", "arguments": {}}}, RejectReason.INVALID_CALL),
     "argument missing": (

@@ -125,7 +125,7 @@ def test_texts_of_a_table_become_what_the_format_says(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     rows = [{"text": f"Stars {i}", "stars": str(i % 5 + 1), "label": "True"} for i in range(12)]
     KINDS["table.csv"]([*rows, {"text": "Many", "stars": "9", "label": "True"}], path)
-    invalid, valid, task_format = kept(path, ranges=["stars=1..5"])
+    invalid, valid, task_format = kept(path, range=["stars=1..5"])
     assert invalid == {"stars: maximum 5": 1}
     assert (valid[1]["stars"], task_format.labels) == (2, (1, 2, 3, 4, 5))
     assert kept(path, labels=["stars=1,2,3,4,5,9"])[1][1]["stars"] == "2"

@@ -12,8 +12,12 @@ import yaml
 from datacreate.cli.create import create
 from datacreate.cli.train import train
 from datacreate.errors import UsageError
+from datacreate.filter_rows import FilterConfig
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.train import TrainConfig
+from datacreate.improve import ImproveConfig
 from datacreate.runs.config import CreateConfig
-from datacreate.settings import as_arguments
+from datacreate.settings import Settings, as_arguments
 from tests.inprocess import run
 from tests.making import NLI
 
@@ -200,7 +204,7 @@ def test_variables_set_options_by_their_flag_and_those_without_effect_are_named(
 
 def test_arguments_are_read_back_as_the_settings_they_were_made_of(folder: Path) -> None:
     settings: list[dict[str, Any]] = [
-        {"urls": ("http://a:1", "http://b:2"), "servers": 2, "wait": 9.0},
+        {"url": ("http://a:1", "http://b:2"), "servers": 2, "wait": 9.0},
         {"near": 0.7, "label_noise_check": None, "decontaminate": (), "decontaminate_near": None},
         {"enforce_eager": False, "replicas": 2, "trust_remote_code": True, "exact": False},
         {"label_ratio": {"yes": 0.7, "no": 0.3}, "chat_template_kwargs": {"a": False, "b": "so many"}},
@@ -212,6 +216,13 @@ def test_arguments_are_read_back_as_the_settings_they_were_made_of(folder: Path)
         names = {name: value for name, value in params.items() if name in CreateConfig.model_fields}
         read = {name: value for name, value in names.items() if value not in (None, ())}
         assert CreateConfig.of(**read) == CreateConfig.of(**always, **given)
+
+
+@pytest.mark.parametrize("settings", [CreateConfig, FilterConfig, ImproveConfig, TrainConfig, Hyperparameters])
+def test_settings_have_the_names_of_their_options(settings: type[Settings]) -> None:
+    names = {flag.removeprefix("--").replace("-", "_"): name for name, flag in settings.flags().items()}
+    other_names = {option: name for option, name in names.items() if option != name}
+    assert other_names == ({"recipe": "name"} if settings is Hyperparameters else {})  # plans have `recipe`, too
 
 
 def test_train_takes_options_of_a_file_too() -> None:

@@ -45,7 +45,7 @@ def make(run_dir: Path, *servers: Server | str, notes: Notes | None = None, **ch
     urls = tuple(each.url if isinstance(each, Server) else each for each in servers)
     usual = {"example": COMMONSENSE, "count": 40, "max_num_seqs": 4, "verify": "off", "decontaminate": ()}
     settings = usual | changes
-    summary = create(CreateConfig.of(run_dir=run_dir, urls=urls, **settings), progress=notes or Notes())
+    summary = create(CreateConfig.of(run_dir=run_dir, url=urls, **settings), progress=notes or Notes())
     questions = [example["question"] for example in examples(run_dir)]
     assert len(questions) == len(set(questions)) == settings["count"]
     return summary

@@ -112,8 +112,8 @@ def test_connections_to_a_server_that_left_are_closed(
         found = psutil.Process().net_connections("tcp")
         return sum(bool(each.raddr) and each.raddr.port == other.port for each in found)
 
-    options = EngineOptions(urls=(str(folder),), servers=2)
-    with closing(ModelClient(RunningServers(options.urls), ChatApi((MODEL,)), options)) as client:
+    options = EngineOptions(url=(str(folder),), servers=2)
+    with closing(ModelClient(RunningServers(options.url), ChatApi((MODEL,)), options)) as client:
         answers(client, *islice(requests, 12))
         (folder / f"{other.port}.json").unlink()
         other.stop()

@@ -193,7 +193,7 @@ def test_only_a_model_that_can_be_kept_from_thinking_scores_labels(
         make(tmp_path / "run", server, model="other", verifier=MODEL, example=YES_NO, verify=None)
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f"{json.dumps(YES_NO | {'question': f'Is {n} odd?'})}\n" for n in range(3)))
-    settings = FilterConfig.of(verifier=MODEL, decontaminate=(), labels={"label": "yes,no"}, urls=(server.url,))
+    settings = FilterConfig.of(verifier=MODEL, decontaminate=(), labels={"label": "yes,no"}, url=(server.url,))
     with pytest.raises(UsageError, match=says):
         filter_rows(rows, settings, out=tmp_path / "out.jsonl")
     with pytest.raises(UsageError, match=says):

@@ -218,9 +218,9 @@ def test_an_answer_that_is_a_span_of_the_context() -> None:
     [
         ("triage", {"urgent": True}, "labels", {"triage.urgent": "true,false"}, (True, False)),
         ("stars", 4, "labels", {"stars": "4,5"}, (4, 5)),
-        ("stars", 4, "ranges", {"stars": "1..5"}, (1, 2, 3, 4, 5)),
-        ("celsius", 40, "ranges", {"celsius": "-50..60"}, None),
-        ("score", 0.5, "ranges", {"score": "0..1"}, None),
+        ("stars", 4, "range", {"stars": "1..5"}, (1, 2, 3, 4, 5)),
+        ("celsius", 40, "range", {"celsius": "-50..60"}, None),
+        ("score", 0.5, "range", {"score": "0..1"}, None),
     ],
 )
 def test_labels_and_ranges_end_the_advice(
@@ -229,13 +229,13 @@ def test_labels_and_ranges_end_the_advice(
     result = inferred({"text": "It hurts.", name: value}, **{option: arguments})
     assert result.format.labels == labels
     assert "add --" not in result.notes[0]
-    outside = 101 if option == "ranges" else "other"
+    outside = 101 if option == "range" else "other"
     assert not result.format.validator.is_valid({"text": "It hurts.", name: outside})
 
 
 @pytest.mark.parametrize("argument", ["0..9", "0..100"])
 def test_a_list_with_a_range_may_repeat_numbers_and_be_twice_as_long(argument: str) -> None:
-    validator = inferred({"text": "Good.", "scores": [1, 3, 3]}, ranges={"scores": argument}).format.validator
+    validator = inferred({"text": "Good.", "scores": [1, 3, 3]}, range={"scores": argument}).format.validator
     assert validator.is_valid({"text": "Bad.", "scores": [2] * 6})
     for wrong in ([], [2] * 7, [101]):
         assert not validator.is_valid({"text": "Bad.", "scores": wrong})
@@ -293,11 +293,11 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
         ({"labels": {"text": "complaint,Complaint"}}, "two or more different values; case does not count"),
         ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer; give one"),
         ({"labels": {"stars": "2,3"}}, "expected 2, 3 .integer"),
-        ({"ranges": {"text": "1..5"}}, "is not a number"),
-        ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),
-        ({"ranges": {"stars": "5..1"}}, "LOW must be less"),
-        ({"ranges": {"stars": "2..5"}}, "stars: 1 is less than the minimum of 2"),
-        ({"ranges": {"stars": "1..5"}, "labels": {"stars": "1,2"}}, "both --labels and --range"),
+        ({"range": {"text": "1..5"}}, "is not a number"),
+        ({"range": {"stars": "1-5"}}, "write LOW..HIGH"),
+        ({"range": {"stars": "5..1"}}, "LOW must be less"),
+        ({"range": {"stars": "2..5"}}, "stars: 1 is less than the minimum of 2"),
+        ({"range": {"stars": "1..5"}, "labels": {"stars": "1,2"}}, "both --labels and --range"),
     ],
 )
 def test_overrides_must_fit_the_example(overrides: dict[str, dict[str, str]], message: str) -> None:

@@ -61,7 +61,7 @@ FORMATS = {
     **{name: (examples.inferred(values).format, values) for name, values in examples.ALL.items()},
     **{name: (specialize(load_format(name), Example(values)), values) for name, values in SHIPPED.items()},
     "labels": (examples.inferred(examples.NLI, labels=examples.NLI_LABELS).format, examples.NLI),
-    "range": (examples.inferred(examples.REVIEW, ranges={"stars": "1..5"}).format, examples.REVIEW),
+    "range": (examples.inferred(examples.REVIEW, range={"stars": "1..5"}).format, examples.REVIEW),
 }
 
 

@@ -219,6 +219,6 @@ def test_only_the_first_rows_of_a_large_file_are_read(tmp_path: Path) -> None:
 
 def test_a_table_has_the_types_of_the_options(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("text,stars\nGood,4\nBad,1\n")
-    found, inferred = read_examples([tmp_path / "rows.csv"], FormatOptions(ranges={"stars": "1..5"}))
+    found, inferred = read_examples([tmp_path / "rows.csv"], FormatOptions(range={"stars": "1..5"}))
     assert [each.values["stars"] for each in found] == [4, 1]
     assert inferred.format.labels == (1, 2, 3, 4, 5)

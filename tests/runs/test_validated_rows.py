@@ -46,7 +46,7 @@ def test_rows_of_an_inferred_format_may_have_other_fields_types_and_lengths(tmp_
         {**first, "text": "", "tags": []},
     ]
     reasons = ["valid", "valid", "valid", "constraint_violation", "valid", "valid", "valid", "blank"]
-    outcome = found(tmp_path / "rows.jsonl", rows, ranges={"stars": "1..5"})
+    outcome = found(tmp_path / "rows.jsonl", rows, range={"stars": "1..5"})
     assert outcome == list(enumerate(reasons, 1))
     rows[3]["stars"] = 4
     assert found(tmp_path / "rows.jsonl", rows[:4], labels={"stars": "3,4"}) == [
@@ -79,4 +79,4 @@ def test_a_file_without_a_format_is_an_error_that_names_the_first_line(tmp_path:
     with pytest.raises(UsageError, match=r"rows\.jsonl: the example has no field that can vary"):
         read_rows(path)
     with pytest.raises(UsageError, match="--range cannot be combined with --format"):
-        read_rows(path, FormatOptions(format="multiple_choice", ranges={"x": "1..2"}))
+        read_rows(path, FormatOptions(format="multiple_choice", range={"x": "1..2"}))

@@ -145,7 +145,7 @@ def test_a_validation_file_of_a_plan_is_relative_to_it_and_replaces_the_dev_spli
 
 def test_engine_options_are_no_part_of_the_identity(bench: Bench) -> None:
     def steps(*urls: str) -> list[Step]:
-        create = {"urls": list(urls), "request_timeout": 9, "temperature": 0.5}
+        create = {"url": list(urls), "request_timeout": 9, "temperature": 0.5}
         sweep = bench.sweep(create=create, conditions=["random"], generators=["unknown-here"])
         return [step for cell in sweep.cells for step in cell.steps]
 

@@ -46,6 +46,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"create": {"instruction": "@nowhere"}}, "create: --instruction @nowhere: no such file"),
     ({"create": {"decontaminate": "nowhere.jsonl"}}, "create: --decontaminate nowhere.jsonl: no such file, and no"),
     ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
+    (
+        {"create": {"urls": ["http://a:1"]}},
+        "create: urls: no such option, or the plan sets it (did you mean url, turns?)",
+    ),
     ({"create": {"seed": 3}}, "create: seed: no such option, or the plan sets it"),
     ({"create": {"adapter": True}}, "create: --adapter"),
     ({"create": {"attributes": ["a", "b"]}}, "create: --attributes"),

@@ -258,7 +258,7 @@ def test_labels_with_the_same_first_token_are_scored_by_letter(tmp_path: Path, m
 
 def test_relabeling_makes_no_duplicates(tmp_path: Path, model: str) -> None:
     """Without free text, examples differ only by their answers."""
-    how: dict[str, Any] = {"labels": {"kind": "prime,composite"}, "ranges": {"number": "1..60"}}
+    how: dict[str, Any] = {"labels": {"kind": "prime,composite"}, "range": {"number": "1..60"}}
     values = {"number": 17, "kind": "prime"}
     verified(tmp_path, model, answering(), guessing, example=values, count=40, verify="relabel", **how)
     assert len({json.dumps(example) for example in examples(tmp_path)}) == 40
