@@ -306,13 +306,6 @@ def _check_outputs(outputs: Mapping[str, Path | None], inputs: Sequence[Path]) -
             raise UsageError(f"{flag} {path}: rows are written as JSONL; give a name that ends in .jsonl")
         if target in taken:
             raise UsageError(f"{flag} {path}: that would overwrite an input or output; give another file")
-        run = RunDirectory(target.parent)
-        if run.exists and target in (
-            run.log_path,
-            run.train_path,
-            run.passages_path,
-            run.sources_path,
-            run.parents_path,
-        ):
+        if RunDirectory(target.parent).owns(target):
             raise UsageError(f"{flag} {path}: that would overwrite a file of a run; give another file")
         taken.add(target)

@@ -163,6 +163,11 @@ class RunDirectory:
     def exists(self) -> bool:
         return self.config_path.is_file()
 
+    def owns(self, path: Path) -> bool:
+        """Whether `path` is a file with rows or lines that belongs to this run."""
+        own = (self.log_path, self.train_path, self.passages_path, self.sources_path, self.parents_path)
+        return self.exists and path.resolve() in [each.resolve() for each in own]
+
     def check(self) -> None:
         """Raise UsageError if this cannot become a run directory, StorageError if it cannot be read."""
         try:

@@ -64,6 +64,8 @@ def export(
     if layout == "hf" and folder.is_dir() and any(folder.iterdir()) and not (folder / "dataset_dict.json").is_file():
         raise UsageError(f"{folder} has other files and no data set; choose another --out")
     paths = [folder] if layout == "hf" else [folder / _file_name(name, layout) for name in splits]
+    if any(RunDirectory(folder).owns(path) for path in paths):
+        raise UsageError(f"--out {target}: that would overwrite the rows of a run; choose another --out")
     with ExitStack() as stack:
         parts = [stack.enter_context(exclusive_replacement(path, notify)) for path in paths]
         note = _write(layout, config.format, columns, rows, parts)

@@ -258,3 +258,13 @@ def test_wrong_options_write_nothing(tmp_path: Path, model: str, options: dict[s
     with pytest.raises(UsageError, match=message):
         export(RunDirectory(tmp_path), "jsonl", **options)
     assert not (tmp_path / "export").exists()
+
+
+def test_an_export_replaces_no_file_of_a_run(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=10)
+    rows = (tmp_path / "train.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="that would overwrite the rows of a run; choose another --out"):
+        export(RunDirectory(tmp_path), "jsonl", tmp_path, split={"train": 0.5, "validation": 0.5})
+    assert (tmp_path / "train.jsonl").read_bytes() == rows
+    assert not (tmp_path / "validation.jsonl").exists()
+    assert export(RunDirectory(tmp_path), "csv", tmp_path) == [tmp_path / "train.csv"]
