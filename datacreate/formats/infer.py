@@ -334,7 +334,7 @@ def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
     if is_constant(schema):
         return constant_of(schema)
     if path == roles.options:
-        return [""] * _number_of_options(task_format, schema)
+        return [""] * _option_count(task_format, schema)
     if path == roles.turns:
         turns = [part["properties"] for part in turn_schemas(schema)]
         role, text = turn_fields(turns[0])
@@ -355,11 +355,9 @@ def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
     }
 
 
-def _number_of_options(task_format: TaskFormat, schema: Schema) -> int:
+def _option_count(task_format: TaskFormat, schema: Schema) -> int:
     """How many options each example has: as many as there are keys, else _NUM_OPTIONS if the schema allows that."""
-    if task_format.answers.are_keys and (
-        keys := fixed_labels(schema_at(task_format.schema, task_format.roles.answer or ()))
-    ):
-        return len(keys)
+    if task_format.first_key is not None and (answer := task_format.roles.answer):
+        return len(fixed_labels(schema_at(task_format.schema, answer)) or ())
     least, most = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
     return int(max(least, min(_NUM_OPTIONS, most)))

@@ -174,12 +174,12 @@ def specialize_kind(
     schema: Schema, roles: Roles, rows: Sequence[Mapping[str, Json]], num_turns: int | None = None
 ) -> Schema:
     """Narrow conversations to the speakers of the longest one, and to `num_turns`, and calls to the functions given."""
-    if roles.turns:
-        turns = max((field_at(row, roles.turns) for row in rows), key=len)
+    conversations = [turns for row in rows if (turns := value_at(row, roles.turns))]  # the field may be optional
+    if roles.turns and conversations:
+        turns = max(conversations, key=len)
         turns = with_turns(turns, num_turns) if num_turns else turns
         schema = with_field(schema, roles.turns, turns_schema(schema_at(schema, roles.turns), turns))
-    if roles.tools and roles.call:
-        tools = field_at(rows[0], roles.tools)
+    if roles.tools and roles.call and (tools := value_at(rows[0], roles.tools)):
         schema = with_field(schema, roles.tools, {"const": tools})
         schema = with_field(schema, roles.call, call_schema(tools))
     return schema

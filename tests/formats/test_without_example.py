@@ -133,6 +133,15 @@ def test_a_rule_whose_field_is_optional(tmp_path: Path) -> None:
         declared(format=path)
 
 
+def test_an_optional_conversation(tmp_path: Path) -> None:
+    fields = {"title": {"type": "string"}, "messages": load_format("chat").schema["properties"]["messages"]}
+    without_rule = declared(format=schema_file(tmp_path, fields, roles={"turns": "messages"}))
+    assert list(without_rule.schema["properties"]) == ["title"]
+    path = schema_file(tmp_path, fields, roles={"turns": "messages"}, rules=["turns_alternate"])
+    with pytest.raises(FormatError, match="turns_alternate needs the role turns"):
+        declared(format=path)
+
+
 def test_a_schema_of_constants(tmp_path: Path) -> None:
     with pytest.raises(ExampleError, match="no field can vary"):
         declared(format=schema_file(tmp_path, {"text": {"const": "x"}}))
