@@ -82,6 +82,8 @@ class RunMismatch(RunError):
 class RunLocked(RunError):
     """Another process is writing it; run again when it has finished."""
 
+    phrase = " is locked by "  # in each message: `sweep` recognizes the error in the output of a step
+
     exit_code = RESUMABLE
 
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.creation.contamination_sets import find_decontamination_sets, with_names
+from datacreate.creation.decontamination_sets import find_decontamination_sets, with_names
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions

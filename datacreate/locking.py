@@ -85,7 +85,7 @@ class FolderLock:
                 self._files.close()
         except BlockingIOError:
             holder = _holder(_read(self._path)[0])
-            raise RunLocked(f"{self._name} is locked by {holder}; wait until it has finished") from None
+            raise RunLocked(f"{self._name}{RunLocked.phrase}{holder}; wait until it has finished") from None
         except OSError as error:
             raise storage_error(self._name, error) from None
         threading.Thread(target=self._send_heartbeats, name="lock", daemon=True).start()

@@ -2,14 +2,14 @@
 
 Modules in reading order:
 
-    loop.py                the loop: sends requests, commits completions, ends the run
-    plan.py                everything that is decided before the first request
-    run_models.py          the models of a run, their clients, the defaults of its recipe
-    request_size.py        how many examples a request asks for, and how long its answer may be
-    pipeline.py            the requests in flight; scoring beside generation
-    state.py               which requests are made; replay of the log
-    acceptance.py          what is accepted: from a completion to a commit
-    quotas.py              the shares of labels and attributes
-    contamination_sets.py  the sets of `--decontaminate`: benchmarks, files and runs
-    run_metrics.py         the metrics of a finished run
+    loop.py                  the loop: sends requests, commits completions, ends the run
+    plan.py                  everything that is decided before the first request
+    run_models.py            the models of a run, their clients, the defaults of its recipe
+    request_size.py          how many examples a request asks for, and how long its answer may be
+    pipeline.py              the requests in flight; scoring beside generation
+    state.py                 which requests are made; replay of the log
+    acceptance.py            what is accepted: from a completion to a commit
+    quotas.py                the shares of labels and attributes
+    decontamination_sets.py  the sets of `--decontaminate`: benchmarks, files and runs
+    run_metrics.py           the metrics of a finished run
 """

@@ -126,7 +126,7 @@ class Acceptance:
         items = self._parse_items(request, completion)
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
         if self._embedder:  # one batch is faster than single texts later
-            self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
+            self._embedder.encode([candidate.embedding_text for candidate in candidates.values()])
         for candidate_filter in self._filters:
             candidate_filter.prefetch(list(candidates.values()))
         questions = {}
@@ -258,7 +258,7 @@ class Acceptance:
         if not passed:
             return ()
         parent = self._plan.text_of(request.parent_example)
-        children = [candidate.compared_text for candidate in passed]
+        children = [candidate.embedding_text for candidate in passed]
         rng = random.Random(f"{self._plan.spec.seed}:choose:{request.number}")
         return self._plan.strategy.choose(parent, children, rng, self._embedder)
 
@@ -377,7 +377,7 @@ class Acceptance:
         for candidate_filter in self._filters:
             candidate_filter.add(candidate, request_number)
         if self._vectors:
-            self._vectors.ensure(self.passed, candidate.compared_text)
+            self._vectors.ensure(self.passed, candidate.embedding_text)
         self.passed += 1
 
     def _label(self, candidate: Candidate) -> Json:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
-from datacreate.creation.contamination_sets import find_decontamination_sets, with_names
+from datacreate.creation.decontamination_sets import find_decontamination_sets, with_names
 from datacreate.creation.quotas import checked_label_ratio
 from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, AnswerLimits, RequestSize, most_in_flight
 from datacreate.creation.run_models import ModelClients, sampling_of, strategy_of, thinking_limit, verify_mode
@@ -98,7 +98,7 @@ class RunPlan:
         """The text of a parent that embeddings compare; that of a parent without fields is the instruction."""
         if not parent.values:
             return self.spec.instruction or ""
-        return self.encoding.format.compared_text(parent.values)
+        return self.encoding.format.embedding_text(parent.values)
 
     def warning(self, count: int) -> str:
         """A warning if a run of `count` examples is too small for its formatting examples; "" if not."""
@@ -136,8 +136,8 @@ def read_inputs(config: CreateConfig) -> RunInputs:
         stored_corpus = stored_spec.corpus if stored_spec else None
         passages = open_corpus(config, config.seed, directory.passages_path, stored_corpus)
         inferred = _with_corpus(inferred, passages)
-    compared_before = stored_spec.compared_with if stored_spec else None
-    sets = find_decontamination_sets(_decontaminate_names(config, stored_spec), inferred.format, compared_before)
+    stored_sets = stored_spec.compared_with if stored_spec else None
+    sets = find_decontamination_sets(_decontamination_names(config, stored_spec), inferred.format, stored_sets)
     spec = InputSpec(
         **config.model_dump(include=set(IdentityOptions.model_fields)),
         examples=tuple(dict(each.values) for each in examples),
@@ -158,7 +158,7 @@ def read_inputs(config: CreateConfig) -> RunInputs:
     return RunInputs(config, stored, inferred, verify, sets, spec, passages)
 
 
-def _decontaminate_names(config: CreateConfig, stored: RunSpec | None) -> tuple[str, ...]:
+def _decontamination_names(config: CreateConfig, stored: RunSpec | None) -> tuple[str, ...]:
     """The names in --decontaminate; without it those of the existing run, or of the recipe."""
     if config.decontaminate is not None:
         return config.decontaminate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from datacreate.filters.contamination import Contamination, ContaminationOptions
+from datacreate.filters.decontamination import Decontamination, DecontaminationOptions
 from datacreate.filters.exact import ExactDuplicates, ExactOptions
 from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.near import NearDuplicates, NearOptions
@@ -14,10 +14,10 @@ from datacreate.filters.semantic import SemanticDuplicates, SemanticOptions
 if TYPE_CHECKING:
     from datacreate.formats.candidate import RejectReason
 
-FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
+FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Decontamination)
 
 
-class FilterOptions(ContaminationOptions, SemanticOptions, NearOptions, ExactOptions):
+class FilterOptions(DecontaminationOptions, SemanticOptions, NearOptions, ExactOptions):
     """Which filters run, and how strict they are. The options of the last base come first in `--help`."""
 
 

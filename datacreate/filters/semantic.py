@@ -65,7 +65,7 @@ class SemanticDuplicates(Filter):
             self._index.add(np.arange(begin, end), self._vectors.between(begin, end), threads=1)
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
+        self._vectors.embedder.encode([candidate.embedding_text for candidate in candidates])
 
     def find_problem(self, candidate: Candidate) -> str | None:
         from datacreate.selection.embeddings import rounded_cosine, to_float16
@@ -73,7 +73,7 @@ class SemanticDuplicates(Filter):
         nearest: Iterable[int] = self._rows_of_passage.get(candidate.passage_id, ())
         if not self._numbers or (candidate.passage_id and not nearest):
             return None
-        [vector] = to_float16(self._vectors.embedder.encode([candidate.compared_text]))
+        [vector] = to_float16(self._vectors.embedder.encode([candidate.embedding_text]))
         if not candidate.passage_id:
             self._update_index()
             is_small = len(self._index) <= MAX_EXACT
@@ -85,7 +85,7 @@ class SemanticDuplicates(Filter):
         return f"same meaning as {self._number_prefix} {self._numbers[row]}, cosine {cosine:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._vectors.ensure(len(self._numbers), candidate.compared_text)
+        self._vectors.ensure(len(self._numbers), candidate.embedding_text)
         if candidate.passage_id:
             self._rows_of_passage.setdefault(candidate.passage_id, []).append(len(self._numbers))
         self._numbers.append(number)

@@ -105,7 +105,7 @@ class Candidate:
     example: Example
     inputs: tuple[str, ...]  # from `TaskFormat.input_texts`
     exact_key: str
-    compared_text: str  # from `TaskFormat.compared_text`
+    embedding_text: str  # from `TaskFormat.embedding_text`
     passage: str = ""  # one of the inputs; empty if the format has no passage
     passage_id: str = ""  # hash of a given passage: only examples about the same passage are compared
 
@@ -124,7 +124,7 @@ class Candidate:
         exact_key = "\n".join(map(normalize_text, inputs))
         if passage and task_format.context_is_given:
             passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return cls(Example(values), inputs, exact_key, task_format.compared_text(values), passage, passage_id)
+        return cls(Example(values), inputs, exact_key, task_format.embedding_text(values), passage, passage_id)
 
     def reject(self, reason: RejectReason, detail: str = "") -> Reject:
         """Make a reject of this example, for a reason that is found after validation."""
@@ -215,7 +215,7 @@ def _find_problem(
         if not rule.holds(task_format.answers, values):
             return _REASON_OF_RULE[rule], ""
     roles = task_format.roles
-    inputs = task_format.texts_beside_passage(values) if roles.inputs else [task_format.compared_text(values)]
+    inputs = task_format.texts_beside_passage(values) if roles.inputs else [task_format.embedding_text(values)]
     if not any(map(_WORD.search, inputs)):
         fields = ", ".join(map(dotted, roles.inputs))
         return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""

@@ -185,7 +185,7 @@ class TaskFormat:
             texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name, {}))})
         return tuple(texts) or (canonical_json(values),)
 
-    def compared_text(self, values: Mapping[str, Json]) -> str:
+    def embedding_text(self, values: Mapping[str, Json]) -> str:
         """The inputs as one text, for embeddings: without a passage of a document, which several examples share."""
         texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
         return "\n".join(texts if any(texts) else self.input_texts(values))

@@ -94,7 +94,7 @@ def find_length_reject(candidate: Candidate, attributes: Mapping[str, str], dime
     limits = next((value.words for value in chosen if value.words), None)
     if limits is None:
         return None
-    count = len(words(candidate.compared_text, None))
+    count = len(words(candidate.embedding_text, None))
     if limits[0] <= count <= limits[1]:
         return None
     return candidate.reject(RejectReason.WRONG_LENGTH, f"{count} words, expected {limits[0]} to {limits[1]}")

@@ -25,7 +25,7 @@ from pydantic import BeforeValidator, model_validator
 from datacreate.corpus import CorpusOptions, CorpusSpec
 from datacreate.engines.options import RunEngineOptions
 from datacreate.engines.request import DEFAULT_THINKING
-from datacreate.filters.contamination import Contamination
+from datacreate.filters.decontamination import Decontamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import DecontaminationSetSpec
 from datacreate.filters.registry import FILTERS, FilterOptions, filters_need_embedder
@@ -41,7 +41,7 @@ CreateRecipe = Literal["best", "fast", "paper"]
 AUTO = "auto"  # the strategy of the recipe
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
-_PAPER_FILTERS = (ExactDuplicates, Contamination)
+_PAPER_FILTERS = (ExactDuplicates, Decontamination)
 _NOT_IN_PAPER = (
     "instruction", "label_ratio", "attributes", "corpus", "label_noise_check", "shots",
     *(name for filter_class in FILTERS if filter_class not in _PAPER_FILTERS for name in filter_class.option_names),

@@ -38,8 +38,6 @@ COMMAND = (sys.executable, "-m", "datacreate")
 
 _CREATED_AT_ONCE = 4  # sets that are created at once: enough to keep servers busy, and each process needs memory
 
-_LOCKED = " is locked by "  # in the message of RunLocked, with which a step ends
-
 _STOPPED = "stopped by a signal; finished steps are kept: run the same command to resume"
 
 
@@ -297,7 +295,7 @@ class _SweepExecution:
         if result == "stopped":
             if self._stopping:
                 raise Stopped(_STOPPED)
-            raise RunLocked(line) if _LOCKED in line else Stopped(f"{cell.name}, {step.name}: {line}")
+            raise RunLocked(line) if RunLocked.phrase in line else Stopped(f"{cell.name}, {step.name}: {line}")
         self._folder.write(step, "failed", line)
         self.failed[step] = line
         return False

@@ -127,7 +127,7 @@ def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) 
         began = time.perf_counter()
         for start in range(0, len(chunk), 5):
             completion = chunk[start : start + 5]
-            embedder.encode([candidate.compared_text for candidate in completion])
+            embedder.encode([candidate.embedding_text for candidate in completion])
             for candidate in completion:
                 if not duplicates.find_problem(candidate):
                     duplicates.add(candidate, number)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datacreate.creation.contamination_sets import find_decontamination_sets
+from datacreate.creation.decontamination_sets import find_decontamination_sets
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.row_file import RowFile
 from datacreate.formats.task_format import load_format

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.contamination import Contamination, ContaminationOptions
+from datacreate.filters.decontamination import Decontamination, DecontaminationOptions
 from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetSpec, FilterResources
 from datacreate.filters.near import NearDuplicates, NearOptions
 from datacreate.filters.semantic import SemanticDuplicates, SemanticOptions
@@ -40,12 +40,12 @@ def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> S
     return SemanticDuplicates(SemanticOptions(semantic=threshold), resources)
 
 
-def contamination(sets: Sequence[DecontaminationSet], **settings: Any) -> Contamination:
+def decontamination(sets: Sequence[DecontaminationSet], **settings: Any) -> Decontamination:
     """A prepared filter; the check of near-duplicates is off unless it has a threshold."""
-    options = ContaminationOptions(**{"decontaminate_near": None} | settings)
-    contamination = Contamination(options, FilterResources(sets))
-    contamination.prepare()
-    return contamination
+    options = DecontaminationOptions(**{"decontaminate_near": None} | settings)
+    decontamination = Decontamination(options, FilterResources(sets))
+    decontamination.prepare()
+    return decontamination
 
 
 class HashedWords:

@@ -25,7 +25,7 @@ _TEST_SPLITS = ("dev", "test")  # the splits of a benchmark that examples must n
 
 
 def find_decontamination_sets(
-    names: Sequence[str], task_format: TaskFormat, compared_before: Sequence[DecontaminationSetSpec] | None = None
+    names: Sequence[str], task_format: TaskFormat, stored_sets: Sequence[DecontaminationSetSpec] | None = None
 ) -> tuple[DecontaminationSet, ...]:
     """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
 
@@ -34,8 +34,8 @@ def find_decontamination_sets(
     BenchmarkError if a benchmark is not imported (the message says how to import it) or damaged, RunError if a run is.
     """
     registry, requested = load_registry(), set(names)
-    if compared_before is not None and "all" in names:
-        requested = requested - {"all"} | {spec.name for spec in compared_before if spec.split}
+    if stored_sets is not None and "all" in names:
+        requested = requested - {"all"} | {spec.name for spec in stored_sets if spec.split}
     sets: list[DecontaminationSet] = []
     for name, benchmark in registry.items():
         if requested & {name, "all"}:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from datacreate.filters.contamination import Contamination
-from tests.filters.texts import ODD, candidate, contamination, decontamination_set
+from datacreate.filters.decontamination import Decontamination
+from tests.filters.texts import ODD, candidate, decontamination, decontamination_set
 
 SUBJECTS = "baker sailor nurse farmer painter tailor pilot judge miner poet".split()
 THINGS = "kettle ladder compass lantern blanket hammer violin mirror basket anchor".split()
@@ -29,42 +29,42 @@ def question(i: int) -> str:
     return f"Why did the {who} carry a {what} into the {where} {REASONS[i % 5]} in year {i}?"
 
 
-def against(rows: Sequence[str | tuple[str, str]], **how: Any) -> Contamination:
-    return contamination([decontamination_set(rows)], **how)
+def against(rows: Sequence[str | tuple[str, str]], **how: Any) -> Decontamination:
+    return decontamination([decontamination_set(rows)], **how)
 
 
 def test_copies_are_found_whatever_their_case_punctuation_and_surroundings() -> None:
-    contamination = against([question(i) for i in range(200)])
+    decontamination = against([question(i) for i in range(200)])
     for i in range(200):
         copy = question(i).upper().replace("?", " !").replace(" ", "  ")
-        match = str(contamination.find_problem(candidate(copy)))
+        match = str(decontamination.find_problem(candidate(copy)))
         assert match.startswith(f"creak test row {i + 1} (Why did the ")
         assert match.endswith(": n-gram")
-    assert contamination.find_problem(candidate(f"Here is a riddle for you. {question(7)} Think before you answer."))
+    assert decontamination.find_problem(candidate(f"Here is a riddle for you. {question(7)} Think before you answer."))
 
 
 def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not() -> None:
     rng = random.Random(0)
-    contamination = against([question(i) for i in range(300)], decontaminate_near=0.6)
+    decontamination = against([question(i) for i in range(300)], decontaminate_near=0.6)
     found = 0
     for i in range(300):
         words = question(i).split()
         for place in rng.sample(range(len(words)), 2):
             words[place] = rng.choice(["grey", "quickly", "seven", "beyond"])
-        found += contamination.find_problem(candidate(" ".join(words))) is not None
+        found += decontamination.find_problem(candidate(" ".join(words))) is not None
     assert found >= 0.8 * 300
     for i in range(300):
         thing, place, who = rng.choice(THINGS), rng.choice(PLACES), rng.choice(SUBJECTS)
         unrelated = f"Can a {thing} from {1700 + i} be worth a {place}, as some {who}s say?"
-        assert contamination.find_problem(candidate(unrelated)) is None
+        assert decontamination.find_problem(candidate(unrelated)) is None
 
 
 def test_a_question_shorter_than_an_ngram_must_be_repeated_whole() -> None:
-    contamination = against(["What is it?", "how do pearls get made"])
-    assert contamination.find_problem(candidate("what is it"))
-    assert not contamination.find_problem(candidate("A parcel lies on the table, what is it that the postman brought?"))
-    assert contamination.find_problem(candidate("Tell me, how do pearls get made, and by whom?"))
-    assert not contamination.find_problem(candidate("How do pearls get lost?"))
+    decontamination = against(["What is it?", "how do pearls get made"])
+    assert decontamination.find_problem(candidate("what is it"))
+    assert not decontamination.find_problem(candidate("A parcel lies on the table, what is it that he brought?"))
+    assert decontamination.find_problem(candidate("Tell me, how do pearls get made, and by whom?"))
+    assert not decontamination.find_problem(candidate("How do pearls get lost?"))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_ngram_is_the_number_of_consecutive_words() -> None:
 def test_a_passage_must_share_a_large_part_with_one_row() -> None:
     texts = [" ".join(f"word{row}x{i}" for i in range(200)) for row in range(3)]
     formula = "we conducted a randomised double blind placebo controlled trial in two centres"
-    contamination = against([(question(i), f"{formula} {text}") for i, text in enumerate(texts)])
+    decontamination = against([(question(i), f"{formula} {text}") for i, text in enumerate(texts)])
     own = " ".join(f"own{i}" for i in range(100))
     cases = {
         texts[1]: True,
@@ -105,10 +105,10 @@ def test_a_passage_must_share_a_large_part_with_one_row() -> None:
         own: False,
     }
     for passage, repeats in cases.items():
-        match = contamination.find_problem(candidate("Is it so that nothing of the kind was ever seen again?", passage))
+        match = decontamination.find_problem(candidate("Is it so that nothing of the kind was ever seen?", passage))
         assert (match is not None) is repeats, passage[:60]
         assert match is None or "of the n-grams of the passage" in match
-    assert "creak test row 2 " in str(contamination.find_problem(candidate("Is it?", texts[1])))
+    assert "creak test row 2 " in str(decontamination.find_problem(candidate("Is it?", texts[1])))
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_a_question_without_a_passage_is_looked_for_in_passages(row: str, found:
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
-    contamination = against(["水在一个大气压下于摄氏一百度沸腾。"])
-    assert contamination.find_problem(candidate("请问：水在一个大气压下于摄氏一百度沸腾，对吗？"))
-    assert not contamination.find_problem(candidate("水在山顶上的沸点比较低，对吗？"))
+    decontamination = against(["水在一个大气压下于摄氏一百度沸腾。"])
+    assert decontamination.find_problem(candidate("请问：水在一个大气压下于摄氏一百度沸腾，对吗？"))
+    assert not decontamination.find_problem(candidate("水在山顶上的沸点比较低，对吗？"))
 
 
 def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
@@ -147,11 +147,11 @@ def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
 
 def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
     passages = [" ".join(f"word{row}x{i}" for i in range(12)) for row in range(3)]
-    contamination = against(
+    decontamination = against(
         [("Is it so?", passages[0]), ("How do pearls get made?", passages[1])], decontaminate_near=0.6
     )
-    assert contamination.find_problem(candidate("Is it so?", passages[2])) is None
-    assert contamination.find_problem(candidate("How do pearls get made?", passages[2])) is None
+    assert decontamination.find_problem(candidate("Is it so?", passages[2])) is None
+    assert decontamination.find_problem(candidate("How do pearls get made?", passages[2])) is None
     changed = passages[1].replace("word1x5", "other")
     assert ": Jaccard 0." in str(
         against([("", passages[1])], ngram=12, decontaminate_near=0.6).find_problem(candidate("", changed))
@@ -163,7 +163,7 @@ def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
 def test_a_phrase_of_many_test_rows_shows_no_repeat() -> None:
     phrase = "classify the sentiment of the following text into one of three classes"
     rows = [f"{phrase}\n{' '.join(f'w{row}x{i}' for i in range(6))}" for row in range(11)]
-    contamination = against([*rows, *rows])
-    assert contamination.find_problem(candidate(f"{phrase}\nquite another text than those")) is None
-    assert all(contamination.find_problem(candidate(row)) for row in rows)
+    decontamination = against([*rows, *rows])
+    assert decontamination.find_problem(candidate(f"{phrase}\nquite another text than those")) is None
+    assert all(decontamination.find_problem(candidate(row)) for row in rows)
     assert against(rows[:10]).find_problem(candidate(f"{phrase}\nquite another text than those"))

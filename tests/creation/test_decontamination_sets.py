@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.creation.contamination_sets import find_decontamination_sets
+from datacreate.creation.decontamination_sets import find_decontamination_sets
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.filter_rows import FilterConfig

@@ -60,7 +60,7 @@ def _set_names(value: Any) -> Any:
     return () if names == ("none",) else names
 
 
-class ContaminationOptions(Settings):
+class DecontaminationOptions(Settings):
     decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = setting(
         "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
         "(without the check of --ngram).",
@@ -89,14 +89,14 @@ class _TestRow(NamedTuple):
     by_ngram: bool  # whether an example may not share an n-gram with it
 
 
-class Contamination(Filter):
+class Decontamination(Filter):
     """Rejects examples that repeat a row of a decontamination set."""
 
-    name = "contamination"
+    name = "contamination"  # as stored in summaries
     reason = "contaminated"
     option_names = ("decontaminate", "ngram", "decontaminate_near")
 
-    def __init__(self, options: ContaminationOptions, resources: FilterResources) -> None:
+    def __init__(self, options: DecontaminationOptions, resources: FilterResources) -> None:
         self._options, self._resources, self._ngram_words = options, resources, options.ngram
 
     def prepare(self) -> None:
