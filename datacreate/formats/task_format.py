@@ -249,15 +249,14 @@ def load_format(name_or_path: str) -> TaskFormat:
         raise FormatError(f"{path}: {error.strerror}; --format takes a name or a JSON file") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read as JSON ({error}); fix the file") from None
-    is_stored = False
     if isinstance(document, dict) and isinstance(spec := document.get("spec"), dict):
-        document, is_stored = spec.get("format"), True
+        return read_format(spec.get("format", {}), path.stem)  # a run that exists is read as it is
     task_format = read_format(document, path.stem)
     problem, answer = find_contradiction(task_format.schema), task_format.roles.answer
     labels = schema_at(task_format.schema, answer).get("enum") if answer else None
     if answer and labels is not None and len({str(label).casefold() for label in labels}) < max(2, len(labels)):
         problem = f"the answer {dotted(answer)} needs two or more values, which differ in more than case"
-    if problem and not is_stored:  # a run that exists is read as it is
+    if problem:
         raise FormatError(f"{task_format.name}: {problem}; change the schema")
     return task_format
 
