@@ -119,7 +119,7 @@ def describe_training(config: TrainConfig) -> dict[str, Any]:
         "recipe": training.recipe.description,
         "training_rows": len(prepared.rows),
         "selection": training.selection,
-        "selection_rows": len(prepared.selection_rows),
+        "validation_rows": len(prepared.validation_rows),
         "steps": training.recipe.steps(len(prepared.rows)),
         "seeds_to_train": untrained,
         "trials": len(untrained) * len(training.recipe.learning_rates),

@@ -26,7 +26,7 @@ class Progress:
         """Show a line once."""
 
     def step(self, work: str, done: int, total: int, score: float | None) -> None:
-        """Show that `done` of `total` steps of `work` are done; `score` is the best selection score so far."""
+        """Show that `done` of `total` steps of `work` are done; `score` is the best validation score so far."""
 
     def update(self, stats: Any, count: int, ahead: int, tokens_ahead: int) -> None:
         """Show the `RunStats` of a run: at the start, and after every poll of the engines.

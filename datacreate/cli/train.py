@@ -52,9 +52,9 @@ def train(
         return
     for model in models:
         figures = f"step {model.step} of {model.steps}, lr {model.learning_rate:g}"
-        if model.selection_score is not None:
-            score = round(100 * model.selection_score, 1) + 0  # not -0.0
-            figures += f", score {score:.1f} on {model.selection_rows} selection rows"
+        if model.validation_score is not None:
+            score = round(100 * model.validation_score, 1) + 0  # not -0.0
+            figures += f", score {score:.1f} on {model.validation_rows} validation rows"
         echo(f"{config.out / f'seed-{model.seed}'}  {figures}, {model.seconds:.0f} s")
 
 

@@ -58,7 +58,7 @@ class Hyperparameters(Settings):
         "Longest input in tokens.", "training", shown_default="512 with a passage, else 256"
     )
     max_evaluations: Annotated[Count | None, OrOff] = setting(
-        "Evaluations on the selection rows; off: one per epoch.", "training", default=10, metavar="N|off"
+        "Evaluations on the validation rows; off: one per epoch.", "training", default=10, metavar="N|off"
     )
     patience: Annotated[Count | None, OrOff] = setting(
         "Evaluations without improvement before early stopping.", "training", default=5, metavar="N|off"

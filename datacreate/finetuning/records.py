@@ -5,7 +5,7 @@ OUT/                              one `datacreate train`
   .trials/                        unfinished models, one folder per seed and learning rate
   seed-1/                         one model
     config.json, model.safetensors, tokenizer.json, ...
-    model.json                    TrainedModel: its seed, learning rate, best step and selection score
+    model.json                    TrainedModel: its seed, learning rate, best step and validation score
     evaluations/csqa-test/
       evaluation.json             Evaluation: the scores
       predictions.jsonl           one Prediction per test row, in the order of the split
@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from datacreate.errors import RunMismatch, TrainingError, UsageError
 from datacreate.files import TEMPORARY_PATTERN, replace_file, storage_error
@@ -32,7 +32,7 @@ from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, SettingsProblem
 
-SelectionKind = Literal["held-out", "human", "file", "none"]
+ModelSelection = Literal["held-out", "human", "file", "none"]
 """Which rows choose the best checkpoint: a tenth of the training rows, the human dev split, a file's, or none."""
 
 PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
@@ -56,7 +56,7 @@ class Condition(Record):
 
     name: str  # human, human+tree, tree, tree (soft labels), ...; zero-shot is not trained
     benchmark: str | None  # that the rows are for, by its name in the registry
-    count: int  # rows in total, selection rows included
+    count: int  # rows in total, validation rows included
     full: bool  # whether all rows of the sources were used, not a sample of --count or --human-count
     generator: str | None = None  # the model that wrote the created rows
     example: str | None = None  # id of the formatting example
@@ -96,7 +96,7 @@ class Evaluation(Record):
     encoder: str  # for zero-shot, the generator
     encoder_sha256: str
     recipe: str  # Hyperparameters.description, or ZERO_SHOT
-    selection: SelectionKind
+    selection: ModelSelection
     seed: int  # of the training
     benchmark: str
     split: str
@@ -183,8 +183,9 @@ class TrainingSpec(Record):
     encoder: str
     encoder_sha256: str
     recipe: Hyperparameters
-    selection: SelectionKind
-    selection_digest: str | None  # of the rows of the human dev split or the file, where they are used
+    selection: ModelSelection
+    # Of the rows of the human dev split or the file, where they are used.
+    validation_digest: str | None = Field(validation_alias=AliasChoices("validation_digest", "selection_digest"))
     probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
     formats: tuple[dict[str, Json], ...] = ()  # files of the rows' formats, with the inputs that are learned
 
@@ -215,9 +216,10 @@ class TrainedModel(Record):
     learning_rate: float
     step: int  # the best one
     steps: int  # of the schedule
-    selection_score: float | None  # chance-corrected, on the selection rows; None without selection
+    # Chance-corrected, on the validation rows; None without them.
+    validation_score: float | None = Field(validation_alias=AliasChoices("validation_score", "selection_score"))
     trained_rows: int
-    selection_rows: int
+    validation_rows: int = Field(validation_alias=AliasChoices("validation_rows", "selection_rows"))
     max_length: int  # tokens
     seconds: float
     versions: dict[str, str]

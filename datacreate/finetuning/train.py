@@ -19,7 +19,7 @@ from datacreate.finetuning.evaluate import TestSet, read_test_file, read_test_se
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
     HeadSpec,
-    SelectionKind,
+    ModelSelection,
     TrainedModel,
     TrainingDirectory,
     TrainingSpec,
@@ -45,7 +45,7 @@ from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
-SELECTION_FOLDS = 10  # one row in this many is a selection row: it chooses the best checkpoint
+VALIDATION_FOLDS = 10  # one row in this many is a validation row: it chooses the best checkpoint
 MIN_ROWS_TO_SPLIT = 40  # with fewer rows the last checkpoint is kept
 FEW_ROWS = 20  # with fewer rows a warning is shown
 FEW_ROWS_OF_LABEL = 5  # a label with fewer is named: it may be a misspelling
@@ -79,7 +79,7 @@ class TrainConfig(FormatOptions):
         metavar="N,...",
         shown_default="1,2,3",
     )
-    model_selection: SelectionKind | None = setting(
+    model_selection: ModelSelection | None = setting(
         "Rows that choose the best checkpoint: a tenth of the sources' rows, the benchmark's human dev split, those of "
         "--validation, or none.",
         "training",
@@ -101,8 +101,8 @@ class TrainConfig(FormatOptions):
     )
 
     @property
-    def selection(self) -> SelectionKind:
-        default: SelectionKind = "human" if self.recipe.name == "paper" else "held-out"
+    def selection(self) -> ModelSelection:
+        default: ModelSelection = "human" if self.recipe.name == "paper" else "held-out"
         return self.model_selection or ("file" if self.validation else default)
 
     @model_validator(mode="after")
@@ -123,40 +123,40 @@ class PreparedTraining:
     training: TrainingSpec
     encoder: Path  # folder of its checkpoint
     rows: Sequence[ClassificationExample]
-    selection_rows: Sequence[ClassificationExample]  # choose the best checkpoint; empty without a selection
+    validation_rows: Sequence[ClassificationExample]  # choose the best checkpoint; may be empty
 
 
 def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     found = _read_rows(config, notify)
-    rows, selection_rows = found.examples, list[ClassificationExample]()
+    rows, validation_rows = found.examples, list[ClassificationExample]()
     selection, digest = config.selection, None
     if selection in ("human", "file"):
-        chosen = _read_selection_set(config, found)
-        selection_rows = [example for example in chosen.usable if example.answer_index is not None]
+        chosen = _read_validation_set(config, found)
+        validation_rows = [example for example in chosen.usable if example.answer_index is not None]
         digest = chosen.sha256
-        if unusable := len(chosen.examples) - len(selection_rows):
-            notify(f"skipped selection rows: {unusable} of {len(chosen.examples)}")
+        if unusable := len(chosen.examples) - len(validation_rows):
+            notify(f"skipped validation rows: {unusable} of {len(chosen.examples)}")
     elif selection == "held-out" and len(rows) >= MIN_ROWS_TO_SPLIT:
-        split = held_out_splits(rows, found.head, SELECTION_FOLDS)[0]
-        selection_rows = [_with_most_probable_answer(rows[row]) for row in split.held_out]
+        split = held_out_splits(rows, found.head, VALIDATION_FOLDS)[0]
+        validation_rows = [_with_most_probable_answer(rows[row]) for row in split.held_out]
         rows = tuple(rows[row] for row in split.trained)
     else:
         selection = "none"
     training, encoder = training_spec(found, config.encoder, config.recipe, selection, digest)
     rates = len(training.recipe.learning_rates)
-    if rates > 1 and not selection_rows:
+    if rates > 1 and not validation_rows:
         few = "" if config.selection == "none" else f" ({len(found.examples)} rows)"
         more = f"{MIN_ROWS_TO_SPLIT} rows or more, " if few else ""
         raise UsageError(
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates}{few}; "
-            f"give one rate, {more}or another selection"
+            f"give one rate, {more}or another model selection"
         )
     _notify_unusual(training.recipe, len(rows), notify)
-    return PreparedTraining(training, encoder, rows, selection_rows)
+    return PreparedTraining(training, encoder, rows, validation_rows)
 
 
-def _read_selection_set(config: TrainConfig, rows: TrainingSet) -> TestSet:
+def _read_validation_set(config: TrainConfig, rows: TrainingSet) -> TestSet:
     """The file of --validation, or the dev split of the benchmark. Raises UsageError, BenchmarkError."""
     if config.validation:
         return read_test_file(config.validation, rows.head, config, list(map(read_format, rows.formats)))
@@ -217,8 +217,8 @@ def training_spec(
     rows: TrainingSet,
     encoder_name: str,
     recipe: Hyperparameters,
-    selection: SelectionKind = "none",
-    selection_digest: str | None = None,
+    selection: ModelSelection = "none",
+    validation_digest: str | None = None,
 ) -> tuple[TrainingSpec, Path]:
     """The record of what decides the models of a training, and the folder of the encoder. Raises CheckpointError."""
     encoder = resolve(encoder_name, "encoder")
@@ -230,7 +230,7 @@ def training_spec(
         encoder_sha256=encoder.sha256,
         recipe=recipe.for_encoder(encoder_config),
         selection=selection,
-        selection_digest=selection_digest,
+        validation_digest=validation_digest,
         probabilities_digest=rows.probabilities_digest,
         formats=rows.formats,
     )
@@ -343,16 +343,16 @@ def encode_inputs(
     """
     training, folder, row_count = prepared.training, prepared.encoder, len(prepared.rows)
     recipe, head = training.recipe, training.task
-    split = f"{row_count} rows to train on, {len(prepared.selection_rows)} selection rows"
+    split = f"{row_count} rows to train on, {len(prepared.validation_rows)} validation rows"
     notify(f"{training.encoder}, {head.description}: {split}, {recipe.steps(row_count)} steps")
     notify(f"loading {training.encoder}")
     tokenizer = load_tokenizer(folder)
     length = max_input_tokens(tokenizer, load_config(folder), recipe, with_passage=has_passages(prepared.rows))
     with quiet():
         rows = encode(prepared.rows, head, tokenizer, length, soft_labels=recipe.soft_labels)
-        selection = encode(prepared.selection_rows, head, tokenizer, length) if prepared.selection_rows else None
+        validation = encode(prepared.validation_rows, head, tokenizer, length) if prepared.validation_rows else None
     if recipe.max_length and recipe.max_length > length:
         notify(f"--max-length {recipe.max_length}: the encoder reads {length} tokens at most")
     if rows.truncated:
         notify(f"rows that are cut to {length} tokens: {rows.truncated} of {row_count}")
-    return TrialInputs(training, folder, tokenizer, rows, selection, length, device_batch_size)
+    return TrialInputs(training, folder, tokenizer, rows, validation, length, device_batch_size)

@@ -42,7 +42,7 @@ _POLL_SECONDS = 0.2
 OnStep = Callable[[int, int, float | None], None]
 """A function that is called after each optimizer step of a trial. An error that it raises ends the trial.
 
-It gets the number of steps done, the number of all steps, and the best selection score so far (None before the first).
+It gets the number of steps done, the number of all steps, and the best validation score so far (None before the first).
 """
 
 OnNamedStep = Callable[[str, int, int, float | None], None]
@@ -61,7 +61,7 @@ class TrialInputs:
     encoder: Path
     tokenizer: Any
     rows: Encoded
-    selection: Encoded | None
+    validation: Encoded | None
     max_length: int  # tokens
     device_batch_size: int = DEVICE_BATCH_SIZE
 
@@ -85,7 +85,7 @@ def train_best_models(
         models = models_of_seed[model.seed]
         models[model.learning_rate] = model
         if len(models) == len(rates):  # of equal scores the one with the first rate is kept
-            yield max((models[rate] for rate in rates), key=lambda model: model.selection_score or 0.0)
+            yield max((models[rate] for rate in rates), key=lambda model: model.validation_score or 0.0)
 
 
 def _in_this_process(
@@ -219,9 +219,9 @@ def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path
             learning_rate=learning_rate,
             step=state.best_global_step or min(state.global_step, state.max_steps),
             steps=state.max_steps,
-            selection_score=state.best_metric,
+            validation_score=state.best_metric,
             trained_rows=len(inputs.rows.dataset),
-            selection_rows=len(inputs.selection.dataset) if inputs.selection else 0,
+            validation_rows=len(inputs.validation.dataset) if inputs.validation else 0,
             max_length=inputs.max_length,
             seconds=round(result.metrics["train_runtime"], 1),
             versions={package: metadata.version(package) for package in packages},
@@ -244,19 +244,19 @@ def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> Non
 
 
 def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
-    """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals."""
+    """A Trainer for one model: batches grouped by length, evaluated on the validation rows at intervals."""
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
-    selection, patience = inputs.selection, inputs.training.recipe.patience
+    validation, patience = inputs.validation, inputs.training.recipe.patience
     trainer = Trainer(
         model=model,
         args=_training_arguments(inputs, seed, learning_rate, folder),
         data_collator=collator(inputs.training.task, inputs.tokenizer),
         train_dataset=inputs.rows.dataset,
-        eval_dataset=selection.dataset if selection else None,
+        eval_dataset=validation.dataset if validation else None,
         compute_loss_func=_loss,
-        compute_metrics=partial(_selection_metric, inputs.training) if selection else None,
-        callbacks=[EarlyStoppingCallback(patience)] if selection and patience else [],
+        compute_metrics=partial(_validation_metric, inputs.training) if validation else None,
+        callbacks=[EarlyStoppingCallback(patience)] if validation and patience else [],
     )
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
     return trainer
@@ -277,7 +277,7 @@ def _training_arguments(inputs: TrialInputs, seed: int, learning_rate: float, fo
     interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
     if recipe.max_evaluations is not None:
         interval = max(interval, math.ceil(steps / recipe.max_evaluations))
-    has_selection = inputs.selection is not None
+    has_validation = inputs.validation is not None
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -292,14 +292,14 @@ def _training_arguments(inputs: TrialInputs, seed: int, learning_rate: float, fo
         use_cpu=device().type == "cpu",
         train_sampling_strategy="group_by_length",
         length_column_name="length",
-        eval_strategy="steps" if has_selection else "no",
+        eval_strategy="steps" if has_validation else "no",
         eval_steps=interval,
-        save_strategy="best" if has_selection else "no",
+        save_strategy="best" if has_validation else "no",
         save_only_model=True,
         save_total_limit=1,
-        load_best_model_at_end=has_selection,
-        metric_for_best_model="selection" if has_selection else None,
-        greater_is_better=True if has_selection else None,
+        load_best_model_at_end=has_validation,
+        metric_for_best_model="validation" if has_validation else None,
+        greater_is_better=True if has_validation else None,
         dataloader_pin_memory=device().type == "cuda",
         logging_strategy="no",
         report_to="none",
@@ -322,7 +322,7 @@ def _loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     return cross_entropy(outputs.logits.float(), labels, reduction="sum") / rows
 
 
-def _selection_metric(training: TrainingSpec, prediction: Any) -> dict[str, float]:
+def _validation_metric(training: TrainingSpec, prediction: Any) -> dict[str, float]:
     """The number that chooses the best checkpoint: the chance-corrected score; in the paper's recipe accuracy.
 
     Ties are common on few rows and go to the lower loss.
@@ -333,8 +333,8 @@ def _selection_metric(training: TrainingSpec, prediction: Any) -> dict[str, floa
     truth, logits = prediction.label_ids, prediction.predictions
     loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
     if not np.isfinite(loss):
-        return {"selection": _DIVERGED}
+        return {"validation": _DIVERGED}
     head, answers = training.task, logits.argmax(-1).tolist()
     balanced = training.recipe.name != "paper" and not head.is_multiple_choice
     scores = compute_scores(truth.tolist(), answers, head.names, balanced=balanced)
-    return {"selection": scores.score - _LOSS_WEIGHT * float(loss)}
+    return {"validation": scores.score - _LOSS_WEIGHT * float(loss)}

@@ -24,8 +24,8 @@ from datacreate.finetuning.records import (
     SOFT_LABELS,
     TRAINING,
     TRIALS,
+    ModelSelection,
     NameIndices,
-    SelectionKind,
     TrainingDirectory,
     read_evaluation,
     read_predictions,
@@ -46,7 +46,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import RunSummary
 from datacreate.selection.strategies import STRATEGIES
 
-_Setup = tuple[str, str, str, SelectionKind]
+_Setup = tuple[str, str, str, ModelSelection]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
 _MAX_ROUNDING = 1e-6  # of a stored accuracy

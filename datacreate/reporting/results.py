@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datacreate.checkpoints.checkpoint import SERVED_AS
-from datacreate.finetuning.records import HUMAN, MIXED, ZERO_SHOT, Evaluation, NameIndices, SelectionKind
+from datacreate.finetuning.records import HUMAN, MIXED, ZERO_SHOT, Evaluation, ModelSelection, NameIndices
 from datacreate.finetuning.statistics import (
     ALPHA,
     ConditionModels,
@@ -75,7 +75,7 @@ class ConditionResult:
     classes: int  # labels that occur in the test set, or options per question
     constant_accuracy: float  # of the best constant prediction
     condition: str
-    count: int | None  # training rows, selection rows included; None if not trained
+    count: int | None  # training rows, validation rows included; None if not trained
     has_all_rows: bool  # whether these are all rows of the source, not a sample
     models: int
     examples: int  # distinct formatting examples; 0 for conditions without one
@@ -142,7 +142,7 @@ class ResultTable:
     encoder: str
     encoder_sha256: str
     recipe: str  # of the training
-    selection: SelectionKind
+    selection: ModelSelection
     generator: str | None  # the model that wrote the created training rows
     results: tuple[ConditionResult, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first

@@ -125,8 +125,8 @@ def test_default_benchmarks_are_the_models_own_and_the_out_of_distribution_ones(
 def test_every_row_is_kept_in_order(models: Path) -> None:
     folder = models / "csqa" / "seed-1"
     model = read_model(folder)
-    assert (model.trained_rows, model.selection_rows) == (180, 20)
-    assert model.selection_score == pytest.approx(1, abs=1e-6)
+    assert (model.trained_rows, model.validation_rows) == (180, 20)
+    assert model.validation_score == pytest.approx(1, abs=1e-6)
     [found] = evaluate(folder, ["csqa"])
     predictions = read_predictions(folder / "evaluations" / "csqa-test")
     rows = read_split(find_benchmark("csqa"), "test")
@@ -358,7 +358,7 @@ def test_a_lora_model_scores_as_when_it_was_chosen(home: Path, tmp_path: Path, e
     changes: dict[str, Any] = {"epochs": 8, "model_selection": "human", "patience": None}
     model = trained("creak", tmp_path / "out", encoder, lora=True, **changes)
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"], "dev")
-    assert found.scores.score == pytest.approx(model.selection_score, abs=0.051)  # one row of 40
+    assert found.scores.score == pytest.approx(model.validation_score, abs=0.051)  # one row of 40
 
 
 def test_the_command_prints_test_sets_and_warnings(home: Path, tmp_path: Path, encoder: str) -> None:

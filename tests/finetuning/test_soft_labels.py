@@ -120,7 +120,7 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
     assert training_set(sources, condition="mine").condition.name == "mine (soft labels)"
 
 
-def test_selection_rows_are_judged_by_the_most_probable_answer(
+def test_validation_rows_are_judged_by_the_most_probable_answer(
     runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
     set_probabilities(lambda place, row: tuple(1 - p for p in certain(place, row)))
@@ -128,8 +128,8 @@ def test_selection_rows_are_judged_by_the_most_probable_answer(
     hard = prepare(soft(runs["labels"], tmp_path, encoder, soft_labels=False, **changes))
     found = prepare(soft(runs["labels"], tmp_path, encoder, **changes))
     assert [one.answer_index for one in found.rows] == [one.answer_index for one in hard.rows], "rows keep their label"
-    opposite = [int(one.answer_index == 0) for one in hard.selection_rows]
-    assert [one.answer_index for one in found.selection_rows] == opposite
+    opposite = [int(one.answer_index == 0) for one in hard.validation_rows]
+    assert [one.answer_index for one in found.validation_rows] == opposite
 
 
 def test_a_row_without_a_soft_label_has_its_label_as_one(encoder: str) -> None:

@@ -57,7 +57,7 @@ def test_a_dry_run_shows_the_training_and_writes_nothing(home: Path, tmp_path: P
     assert (plan["task"], plan["seeds_to_train"], plan["trials"]) == ("the labels True, False", [1, 2], 2)
     assert plan["selection"] == "held-out"
     assert plan["steps"] == 2 * -(-plan["training_rows"] // 16)
-    assert f"selection rows  {plan['selection_rows']}\n" in typed(*words, "--dry-run").out
+    assert f"validation rows  {plan['validation_rows']}\n" in typed(*words, "--dry-run").out
     assert not (tmp_path / "out").exists()
 
 
@@ -178,13 +178,13 @@ def test_the_best_learning_rate_is_kept(home: Path, tmp_path: Path, encoder: str
     assert {what for what, *_ in recorder.steps} == {"seed 1, lr 1e-07", "seed 1, lr 0.003"}
     alone = trained("creak", tmp_path / "alone", encoder)
     assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "alone" / "seed-1")
-    assert (model.step, model.selection_score) == (alone.step, alone.selection_score)
+    assert (model.step, model.validation_score) == (alone.step, alone.validation_score)
 
 
 def test_several_learning_rates_need_rows_that_choose_one(home: Path, tmp_path: Path, encoder: str) -> None:
     for changes, words in [
         ({"count": 39}, r"--learning-rates: --model-selection held-out .* one of 2 \(39 rows\); give one rate"),
-        ({"model_selection": "none"}, "none has no rows to choose one of 2; give one rate, or another selection"),
+        ({"model_selection": "none"}, "none has no rows to choose one of 2; give one rate, or another model selection"),
     ]:
         with pytest.raises(UsageError, match=words):
             train(config("creak", tmp_path / "no", encoder, learning_rates=(1e-9, 5e-3), **changes))
@@ -210,9 +210,9 @@ def test_the_human_dev_split_can_choose(home: Path, tmp_path: Path, encoder: str
     with pytest.raises(UsageError, match="name it with --benchmark"):
         train(config(run, tmp_path / "out", encoder, **human))
     found = trained(run, tmp_path / "out", encoder, **human, benchmark="csqa")
-    assert (found.trained_rows, found.selection_rows) == (45, 40)
+    assert (found.trained_rows, found.validation_rows) == (45, 40)
     assert (found.training.selection, found.training.condition.name) == ("human", "tree")
-    assert found.training.selection_digest == split_sha256(find_benchmark("csqa"), "dev")
+    assert found.training.validation_digest == split_sha256(find_benchmark("csqa"), "dev")
     for changes in ({}, human):
         with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2"):
             train(config(run, tmp_path / "no", encoder, **changes, benchmark="piqa"))
@@ -228,20 +228,21 @@ def test_rows_of_ones_own_can_choose(home: Path, tmp_path: Path, encoder: str) -
     requested = config(rows, tmp_path / "out", encoder, epochs=1, validation=file)
     recorder = Recorder()
     [model] = train(requested, recorder)
-    assert (model.training.selection, model.trained_rows, model.selection_rows) == ("file", 60, 20)
-    assert "skipped selection rows: 1 of 21" in recorder.notes
+    assert (model.training.selection, model.trained_rows, model.validation_rows) == ("file", 60, 20)
+    assert "skipped validation rows: 1 of 21" in recorder.notes
     named = model.training.condition.name
     assert re.fullmatch(r"train \([0-9a-f]{8}\)", named)
-    record = tmp_path / "out" / "training.json"
-    record.write_text(record.read_text().replace(named, "train"))  # as before conditions of files had a hash
-    train(requested)
+    for record in ((out := tmp_path / "out") / "training.json", out / "seed-1" / "model.json"):  # as older versions
+        record.write_text(record.read_text().replace(named, "train").replace("validation_", "selection_"))
+    [read] = train(requested)
+    assert (read.validation_score, read.validation_rows) == (model.validation_score, 20)
     write_rows(file, claims(20, 7))
-    with pytest.raises(RunMismatch, match="selection_digest"):
+    with pytest.raises(RunMismatch, match="validation_digest"):
         train(requested)
     paper = config(rows, tmp_path / "paper", encoder, recipe=Hyperparameters(name="paper"))
     with pytest.raises(UsageError, match=r"^--recipe paper .* --benchmark, .* --validation FILE, .* held-out$"):
         prepare(paper)
-    assert len(prepare(paper.model_copy(update={"validation": file})).selection_rows) == 20
+    assert len(prepare(paper.model_copy(update={"validation": file})).validation_rows) == 20
     write_rows(
         file, [{"question": "a", "context": None, "label": "x"}, {"question": "b", "context": None, "label": "y"}]
     )
@@ -273,14 +274,14 @@ def test_values_with_which_a_model_hardly_learns_are_said(home: Path, tmp_path: 
     ]
 
 
-def test_without_selection_rows_the_last_model_is_kept(home: Path, tmp_path: Path, encoder: str) -> None:
+def test_without_validation_rows_the_last_model_is_kept(home: Path, tmp_path: Path, encoder: str) -> None:
     model = trained("creak", tmp_path / "out", encoder, model_selection="none", epochs=2)
-    assert (model.selection_score, model.step, model.steps) == (None, 26, 26)
-    assert (model.trained_rows, model.selection_rows) == (200, 0)
+    assert (model.validation_score, model.step, model.steps) == (None, 26, 26)
+    assert (model.trained_rows, model.validation_rows) == (200, 0)
     recorder = Recorder()
     [model] = train(config("creak", tmp_path / "few", encoder, count=30, epochs=1), recorder)
     assert model.training.selection == "none"
-    assert any("30 rows to train on, 0 selection rows" in note for note in recorder.notes)
+    assert any("30 rows to train on, 0 validation rows" in note for note in recorder.notes)
     notes: list[str] = []
     for count in (19, 1):
         prepare(config("creak", tmp_path / "fewer", encoder, count=count), notes.append)

@@ -42,7 +42,7 @@ def weights(folder: Path) -> str:
 
 
 def inputs_of(encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16) -> TrialInputs:
-    """The inputs of a trial without selection rows."""
+    """The inputs of a trial without validation rows."""
     prepared = PreparedTraining(*training_spec(rows, str(encoder), recipe), rows.examples, ())
     return encode_inputs(prepared, device_batch_size)
 

@@ -38,7 +38,7 @@ def train(config: Any, progress: Any = None) -> list[Any]:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "model.safetensors").write_text("weights")
             (folder / "model.json").write_text("{}")
-    values = {"selection_score": None, "step": 1, "steps": 1, "learning_rate": 0.1, "seconds": 0.0}
+    values = {"validation_score": None, "step": 1, "steps": 1, "learning_rate": 0.1, "seconds": 0.0}
     return [SimpleNamespace(seed=seed, **values) for seed in config.seeds]
 
 
