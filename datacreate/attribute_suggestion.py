@@ -12,7 +12,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from datacreate.creation.plan import RunInputs, read_inputs
-from datacreate.creation.run_models import ClientFactory, clients_of, models_of, sampling_of
+from datacreate.creation.recipe import sampling_of
+from datacreate.creation.run_models import ClientFactory, clients_of, models_of
 from datacreate.engines.request import Request
 from datacreate.errors import RunError
 from datacreate.formats.example import Json

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from datacreate.creation.plan import RunInputs, make_plan, read_inputs
-from datacreate.creation.run_models import RunModels, clients_of, describe_recipe, models_of
+from datacreate.creation.recipe import describe_recipe
+from datacreate.creation.run_models import RunModels, clients_of, models_of
 from datacreate.engines.factory import choose_engine
 from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS

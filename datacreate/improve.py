@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import Field
 
 from datacreate.creation.plan import read_inputs
+from datacreate.creation.recipe import METHODS
 from datacreate.creation.run_models import models_of
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
@@ -128,8 +129,7 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
         "format": str(directory.config_path),
         **changed,
         "decontaminate": _decontamination_names(config, spec),
-        # The recipe of the paper takes one formatting example.
-        "recipe": "best" if spec.recipe == "paper" else spec.recipe,
+        "recipe": "best" if METHODS[spec.recipe].needs_one_example else spec.recipe,
         "strategy": "naive",  # takes the formatting examples in turns
         "example": tuple(map(dict, parents)),
         "improves": spec.improves or spec.examples_id,

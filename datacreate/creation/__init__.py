@@ -4,7 +4,8 @@ Modules in reading order:
 
     loop.py                  the loop: sends requests, commits completions, ends the run
     plan.py                  everything that is decided before the first request
-    run_models.py            the models of a run, their clients, the defaults of its recipe
+    recipe.py                what a recipe decides: the method, and defaults of options
+    run_models.py            the models of a run and their clients
     request_size.py          how many examples a request asks for, and how long its answer may be
     pipeline.py              the requests in flight; scoring beside generation
     state.py                 which requests are made; replay of the log

@@ -148,7 +148,7 @@ class Acceptance:
             encoding,
             self._plan.spec.num_examples,
             truncated=completion.finish_reason == "length",
-            keep_complete_items=self._plan.spec.recipe != "paper",
+            keep_complete_items=self._plan.method.keeps_complete_items,
             max_text_chars=self._plan.samplings[request.generator].longest_text,
         )
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from datacreate.creation.pipeline import Pipeline
 from datacreate.creation.plan import RunPlan, make_plan, read_inputs
+from datacreate.creation.recipe import describe_recipe
 from datacreate.creation.run_models import (
     ClientFactory,
     ModelClients,
     RunModels,
     clients_of,
-    describe_recipe,
     models_of,
 )
 from datacreate.creation.state import RunState
@@ -139,7 +139,7 @@ def _start_servers(clients: ModelClients, plan: RunPlan, notify: Notify) -> None
     Raises EngineError if a server cannot start or fails a test.
     """
     spec, encoding = plan.spec, plan.encoding
-    labels = encoding.format.labels if spec.recipe != "paper" else None
+    labels = encoding.format.labels if plan.method.assigns_labels else None
     schema = build_response_schema(encoding, 1, labels[:1] if labels else None)
     # The prompt is that of the run, so that the server's prefix cache has it afterwards.
     prompt = chat_prompt(encoding, plan.formatting_examples[:1], spec.num_examples, plan.content_of(0, {}))

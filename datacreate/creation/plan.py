@@ -18,8 +18,9 @@ from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.creation.decontamination_sets import find_decontamination_sets, with_names
 from datacreate.creation.quotas import checked_label_ratio
+from datacreate.creation.recipe import METHODS, Method, choose_strategy, sampling_of, verify_mode
 from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, AnswerLimits, RequestSize, most_in_flight
-from datacreate.creation.run_models import ModelClients, sampling_of, strategy_of, thinking_limit, verify_mode
+from datacreate.creation.run_models import ModelClients, thinking_limit
 from datacreate.engines.request import Sampling
 from datacreate.engines.server_sources import RunningServers
 from datacreate.errors import RunMismatch, UsageError
@@ -76,6 +77,11 @@ class RunPlan:
         """The sampling settings of each generator."""
         return tuple(Sampling(**generator.sampling) for generator in self.spec.generators)
 
+    @property
+    def method(self) -> Method:
+        """How examples are created, as the recipe says."""
+        return METHODS[self.spec.recipe]
+
     @cached_property
     def strategy(self) -> Strategy:
         """How the next parents are chosen."""
@@ -123,10 +129,15 @@ def read_inputs(config: CreateConfig) -> RunInputs:
     directory.check()
     stored = directory.read_config() if directory.exists else None
     stored_spec = stored.spec if stored else None
-    config = config.model_copy(update={"strategy": strategy_of(config, stored_spec)})
+    config = config.model_copy(update={"strategy": choose_strategy(config, stored_spec)})
     if config.uses_running_servers:
         RunningServers(config.url)  # which checks them
     examples, inferred = examples_and_format(config)
+    if METHODS[config.recipe].needs_one_example and len(examples) > 1:
+        option = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"
+        raise UsageError(
+            f"--recipe {config.recipe} starts from one example, and there are {len(examples)}; give {option}"
+        )
     label_ratio = checked_label_ratio(config, inferred.format)
     verify = verify_mode(config, inferred.format)
     if stored_spec and stored_spec.improves and not config.improves:
@@ -164,7 +175,7 @@ def _decontamination_names(config: CreateConfig, stored: RunSpec | None) -> tupl
         return config.decontaminate
     if stored:
         return stored.filters.decontaminate or ()
-    return () if config.recipe == "paper" else ("all",)
+    return METHODS[config.recipe].decontaminate
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -197,7 +208,7 @@ def make_plan(inputs: RunInputs, clients: ModelClients) -> RunPlan:
     run in the directory was made with other settings.
     """
     config, models, embedding_model = inputs.config, clients.models, clients.models.embedding_model
-    encoding = PromptEncoding(inputs.inferred.format, "keyed" if config.recipe == "paper" else "positional")
+    encoding = PromptEncoding(inputs.inferred.format, METHODS[config.recipe].style)
     if any(map(encoding.has_placeholder, inputs.spec.examples)):
         encoding = replace(encoding, may_have_placeholders=True)
     stored = inputs.stored.spec if inputs.stored else None
@@ -268,7 +279,7 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
     ]
     in_flight = most_in_flight(config.count, num_examples, clients.generators)
     num_chains = _new_num_chains(inputs, num_examples, in_flight)
-    concurrency = config.concurrency or num_chains or (1 if config.recipe == "paper" else in_flight)
+    concurrency = config.concurrency or num_chains or (1 if METHODS[config.recipe].is_sequential else in_flight)
     return _Sizes(num_examples, num_chains, concurrency, limits)
 
 
@@ -281,7 +292,9 @@ def _new_num_chains(inputs: RunInputs, num_examples: int, in_flight: int) -> int
     if find_strategy(config.strategy).queue != "chain":
         return None
     # A chain has at most one request in flight: more chains would only be shallower.
-    max_deep_chains = 1 if config.recipe == "paper" else config.count // (_MIN_REQUESTS_PER_CHAIN * num_examples)
+    max_deep_chains = config.count // (_MIN_REQUESTS_PER_CHAIN * num_examples)
+    if METHODS[config.recipe].is_sequential:
+        max_deep_chains = 1
     # One for each formatting example, as long as no more than half of the set are children of these.
     min_chains = min(len(inputs.spec.examples), config.count // (2 * num_examples))
     return config.num_chains or max(1, min(max_deep_chains, in_flight), min_chains)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
+from datacreate.creation.recipe import METHODS
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json
 from datacreate.formats.roles import canonical_label
@@ -100,9 +101,9 @@ class RunQuotas:
 
     @classmethod
     def of(cls, spec: RunSpec, task_format: TaskFormat, count: int) -> Self:
-        """The quotas of a run of `count` examples, before the first. With the recipe of the paper labels have none."""
+        """The quotas of a run of `count` examples, before the first."""
         labels = None
-        if task_format.labels and spec.recipe != "paper":
+        if task_format.labels and METHODS[spec.recipe].assigns_labels:
             labels = ValueQuotas(task_format.labels, count, list((spec.label_ratio or {}).values()))
         return cls(labels, {dimension.name: dimension.shares for dimension in spec.attributes}, count)
 

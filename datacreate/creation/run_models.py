@@ -1,14 +1,13 @@
-"""The models of a run (generators, verifier, embedding model), their clients and the defaults of its recipe.
+"""The models of a run (generators, verifier, embedding model) and their clients.
 
-`models_of` finds the checkpoints, `clients_of` makes their clients. `strategy_of`, `verify_mode` and `sampling_of`
-decide what the user leaves open.
+`models_of` finds the checkpoints, `clients_of` makes their clients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
@@ -16,12 +15,10 @@ from datacreate.checkpoints.folder import combined_sha256
 from datacreate.checkpoints.presets import Thinking
 from datacreate.engines.factory import LocalModel, make_client, only_model, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest
-from datacreate.errors import CheckpointError, NotDownloaded, UsageError
-from datacreate.formats.task_format import TaskFormat
+from datacreate.engines.request import DEFAULT_THINKING, ServerTest
+from datacreate.errors import CheckpointError, UsageError
 from datacreate.messages import Notify
-from datacreate.prompts.label_scoring import MAX_LETTERS, can_score_labels, check_scorable
-from datacreate.runs.config import AUTO, CreateConfig, RunSpec
+from datacreate.runs.config import CreateConfig
 from datacreate.verification.scoring import VerifyMode
 
 _USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_thinking": False})
@@ -55,7 +52,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, notify: Notify, *, needs
     Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if a generator cannot think
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
-    embedding_model = _embedding_model(config) if needs_embedder else None
+    embedding_model = embedding_model_of(config) if needs_embedder else None
     names = config.models
     if config.uses_running_servers and "model" not in config.model_fields_set:
         names = (only_model(config, notify, config.chat_template_kwargs),)
@@ -82,7 +79,7 @@ def _verifier(config: CreateConfig, verify: VerifyMode, generator: Checkpoint) -
     return verifier
 
 
-def _embedding_model(config: CreateConfig) -> Checkpoint:
+def embedding_model_of(config: CreateConfig) -> Checkpoint:
     """The checkpoint of --embedding-model. Raises CheckpointError, NotDownloaded among them."""
     try:
         return resolve(config.embedding_model, "encoder")
@@ -113,95 +110,6 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
     if thinking is None:
         raise UsageError(f"--thinking {requested}: {checkpoint.name} does not think; remove it, or use another --model")
     return requested if isinstance(requested, int) else DEFAULT_THINKING
-
-
-def sampling_of(
-    config: CreateConfig, checkpoint: Checkpoint, max_tokens: int, longest_text: int | None = None
-) -> Sampling:
-    """The sampling settings of a generator: of the user, else of its preset; None for the default of the server.
-
-    The recipe of the paper ignores the preset. `max_tokens` and `longest_text` are the limits if the user sets none, in
-    tokens of a completion and characters of one text.
-    """
-    sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None, longest_text)
-    if checkpoint.preset and config.recipe != "paper":
-        sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
-        if sampling.thinking and checkpoint.thinking:
-            sampling = replace(sampling, **checkpoint.thinking.sampling.model_dump(exclude_none=True))
-    names = {field.name for field in fields(Sampling)} - {"thinking"}
-    return replace(sampling, **config.model_dump(include=names, exclude_none=True))
-
-
-def strategy_of(config: CreateConfig, stored: RunSpec | None) -> str:
-    """The strategy of the user, else of the existing run, else of the recipe.
-
-    The recipe best uses coverage, or tree if the embedding model is not downloaded. Raises CheckpointError if that
-    model is damaged.
-    """
-    if config.strategy != AUTO:
-        return config.strategy
-    if stored:
-        return stored.strategy
-    return "coverage" if config.recipe == "best" and _has_embedder(config) else "tree"
-
-
-def _has_embedder(config: CreateConfig) -> bool:
-    """Whether the embedding model is on this machine. Raises CheckpointError if it is damaged."""
-    try:
-        _embedding_model(config)
-    except NotDownloaded:
-        return False
-    return True
-
-
-def verify_mode(config: CreateConfig, task_format: TaskFormat) -> VerifyMode:
-    """The mode of verification: of the user, else `drop` with --verifier or the recipe best where labels can be scored.
-
-    Raises UsageError if verification is requested and the labels cannot be scored.
-    """
-    requested = config.verify or ("drop" if config.verifier else None)
-    if requested is None:
-        # Many labels can be scored only if no two start with the same token, which the model decides.
-        can_score = can_score_labels(task_format, scored_by_letter=True)
-        return "drop" if config.recipe == "best" and can_score else "off"
-    if requested == "off":
-        return requested
-    if requested == "relabel" and task_format.roles.tools:
-        raise UsageError(
-            "--verify relabel: a call cannot be relabeled (other functions take other arguments); use --verify drop"
-        )
-    flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
-    check_scorable(task_format, flag)
-    return requested
-
-
-def describe_recipe(config: CreateConfig, verify: VerifyMode, task_format: TaskFormat, models: RunModels | None) -> str:
-    """The strategy and verification of a run in one line for the user. `models` is None if only a server knows them."""
-    verification = _describe_verification(config, verify, task_format, models)
-    if config.improves:
-        return f"strategy {config.strategy}, as always for improve; {verification}"
-    line = f"recipe {config.recipe}: strategy {config.strategy}, {verification}"
-    if config.recipe == "best" and config.strategy == "tree" and not _has_embedder(config):
-        line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
-    return line
-
-
-def _describe_verification(
-    config: CreateConfig, verify: VerifyMode, task_format: TaskFormat, models: RunModels | None
-) -> str:
-    if verify != "off":
-        if models and not models.verifier:
-            reason = f"{models.generators[0].name} always thinks, so it cannot score them"
-            return f"answers are not verified: {reason}; a --verifier that does not think can"
-        verifier = models.verifier.name if models and models.verifier else config.verifier or "the generator"
-        return f"answers verified by {verifier} ({verify})"
-    if not task_format.roles.answer:
-        return "no answer field found, so nothing is verified or balanced"
-    if not can_score_labels(task_format):
-        return "answers cannot be verified (free text)"
-    if config.recipe == "best" and config.verify is None:
-        return f"answers are not verified; --verify drop tries it with more than {MAX_LETTERS} labels"
-    return "answers are not verified"
 
 
 ClientFactory = Callable[[Checkpoint, CreateConfig], ModelClient]

@@ -213,6 +213,6 @@ def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> Par
         return ChainQueue(roots, spec.num_chains)
     if plan.strategy.queue == "root":
         return TreeQueue(roots, UNLIMITED_USES)
-    if spec.recipe == "paper":
+    if plan.method.completes_levels:
         return LevelQueue(roots, spec.seed)
     return TreeQueue(roots, uses, root_uses)

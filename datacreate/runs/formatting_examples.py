@@ -24,8 +24,8 @@ from datacreate.selection.strategies import find_strategy
 def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
     """The formatting examples of a run and their format: from files or a benchmark; none with an instruction only.
 
-    Raises what `read_examples` and `declare_format` raise, BenchmarkError, and UsageError if there are too many for the
-    recipe, or too few for the prompts.
+    Raises what `read_examples` and `declare_format` raise, BenchmarkError, and UsageError if there are too few for the
+    prompts.
     """
     if config.sources:
         examples, inferred = read_examples(config.sources, config, config.example_limit)
@@ -39,9 +39,6 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
     else:
         examples, inferred = (), declare_format(config)
     count = len(examples)
-    if config.recipe == "paper" and count > 1:
-        option = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"
-        raise UsageError(f"--recipe paper starts from one example, and there are {count}; give {option}")
     if config.shots > max(1, count) and find_strategy(config.strategy).queue == "root":
         raise UsageError(
             f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, and there are "

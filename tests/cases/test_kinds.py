@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.creation.run_models import verify_mode
+from datacreate.creation.recipe import verify_mode
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.training_rows import infer_head, read_source
