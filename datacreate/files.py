@@ -31,6 +31,7 @@ TEMPORARY_PATTERN = ".datacreate-*.part"
 _MAX_YAML_BYTES = 16 << 20
 _PACKAGE = Path(__file__).resolve().parent
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IMPOSSIBLE = (
     errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
     errno.ENOTDIR, errno.ENXIO, errno.EPERM,
@@ -134,7 +135,7 @@ def sync_path(path: Path) -> None:
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """The one-line error for a file or folder that cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in DISK_FULL:
         return StorageError(f"{path}: the disk is full; free space and run the same command to resume")
     if error.errno in _IMPOSSIBLE:
         return UnwritablePath(f"{path}: cannot be written ({error.strerror}); choose another path")

@@ -10,11 +10,15 @@ from __future__ import annotations
 import hashlib
 import random
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from zipfile import BadZipFile
+
+from yaml import YAMLError
 
 from datacreate.benchmarks import store
 from datacreate.benchmarks.registry import (
@@ -32,10 +36,16 @@ from datacreate.benchmarks.registry import (
 from datacreate.benchmarks.store import SplitRecord
 from datacreate.checkpoints.hub import SourceFailed, download
 from datacreate.errors import BenchmarkError
+from datacreate.files import DISK_FULL, storage_error
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.row_file import RowFile
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.locking import locked
+
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError, zlib.error, BadZipFile, YAMLError,
+)  # fmt: skip
+"""The errors of `datasets` for damaged or missing files; it has no common one."""
 
 _SEED = 42  # of the division of one Hub split into several of ours
 
@@ -244,8 +254,11 @@ def _hub_rows(data: Path, hub: HubDataset) -> dict[str, list[Any]]:
             splits = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
             for split in filter(splits.__contains__, hub.splits):
                 rows_by_split[split] = list(splits[split])
-        except Exception:  # noqa: BLE001 (the library has no common error for damaged files)
-            raise BenchmarkError(f"{data}: cannot be read; give a complete copy of {hub.id}") from None
+        except _UNREADABLE as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise storage_error(Path(error.filename or cache), error) from None
+            reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+            raise BenchmarkError(f"{data}: cannot be read{reason}; give a complete copy of {hub.id}") from None
     if missing := [split for split in hub.splits if split not in rows_by_split]:
         expected = ", ".join(hub.splits)
         raise BenchmarkError(f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {expected}")

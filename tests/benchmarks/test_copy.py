@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark, read_split
 from datacreate.benchmarks.importing import ImportReport
-from datacreate.errors import BenchmarkError
+from datacreate.errors import BenchmarkError, StorageError
 from tests.benchmarks.conftest import Row, choices, claims, imported, passages
 
 
@@ -160,19 +162,42 @@ def test_a_copy_of_another_data_set_is_refused_in_one_line(tmp_path: Path, home:
     assert "\n" not in str(raised.value)
 
 
-DAMAGED = {"train.jsonl": b'{"sentence": "a", "label": "true"}\n{]\n', "README.md": b"---\nconfigs: [\n---\n"}
+DAMAGED = {
+    "train.jsonl": b'{"sentence": "a", "label": "true"}\n{]\n',
+    "train.jsonl.gz": b"\x1f\x8bcut",
+    "train.jsonl.zip": b"PK\x03\x04cut",
+    "train.parquet": b"PAR1cut",
+    "README.md": b"---\nconfigs: [\n---\n",
+}
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_copy_is_refused_in_one_line(
     tmp_path: Path, home: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for split in ("train", "validation"):
-        save(tmp_path / f"{split}.jsonl", [as_creak(row) for row in claims(2)])
+    for split in {"train", "validation"} - {name.partition(".")[0]}:
+        save(tmp_path / f"{split}{'.parquet' * ('parquet' in name) or '.jsonl'}", [as_creak(row) for row in claims(2)])
     (tmp_path / name).write_bytes(DAMAGED[name])
+    capfd.readouterr()
     with pytest.raises(BenchmarkError, match=r"cannot be read; give a complete copy of amydeng2000/CREAK$"):
         read(tmp_path, "creak")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_copy(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_disk = OSError(errno.ENOSPC, "No space left on device", "/tmp/x.lock")
+    unreadable = PermissionError(errno.EACCES, "Permission denied")
+    errors: list[tuple[Exception, type[Exception], str]] = [
+        (full_disk, StorageError, r"^/tmp/x\.lock: the disk is full"),
+        (unreadable, BenchmarkError, r"cannot be read \(Permission denied\); "),
+        (MemoryError(), MemoryError, ""),
+    ]
+    for error, raised, words in errors:
+        monkeypatch.setattr("datasets.load_dataset", Mock(side_effect=error))
+        with pytest.raises(raised, match=words):
+            read(tmp_path, "creak")
 
 
 def test_a_benchmark_without_a_copy_on_the_hub_says_why(tmp_path: Path, home: Path) -> None:
