@@ -13,11 +13,12 @@ from datacreate.checkpoints.folder import (
     quick_hash,
     read_json,
 )
-from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
+from datacreate.checkpoints.gguf import SUFFIX, GgufFile, dequantized, gguf_in, parts, read_gguf
 from datacreate.checkpoints.presets import HUB_ID, ModelKind, Preset, Thinking, find_sources, load_presets, preset_files
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointDamaged, CheckpointError, NotDownloaded, UnknownModel, UsageError
 from datacreate.files import expand_home
+from datacreate.messages import Notify, no_notify
 
 SERVED_AS = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that its server uses."""
@@ -67,6 +68,21 @@ class Checkpoint:
                 f"{self.name} always thinks before it answers, so it cannot score labels by their first tokens; use "
                 "another model as --verifier (or create with --verify off)"
             )
+
+    def safetensors_folder(self, notify: Notify = no_notify) -> Path:
+        """The folder of its safetensors; for a GGUF file, that of a copy, which is made the first time.
+
+        Raises CheckpointError for a GGUF file with an adapter, for a split one, and if the conversion fails;
+        StorageError if the disk is full.
+        """
+        if self.gguf is None:
+            return self.path
+        if self.adapter is not None or len(parts(self.gguf.path)) > 1:
+            raise CheckpointError(
+                f"{self.gguf.path}: vLLM reads no GGUF adapters and no split GGUF; use --engine llamacpp, a model as "
+                "safetensors, or join the parts with `llama-gguf-split --merge`"
+            )
+        return dequantized(self.gguf.path, self.name, self.sha256, notify)
 
 
 def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = False) -> Checkpoint:

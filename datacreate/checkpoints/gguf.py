@@ -1,18 +1,29 @@
-"""GGUF files: the parts of a model, and what its header says.
+"""GGUF files: the parts of a model, what its header says, and the conversion to safetensors for vLLM.
 
-The `gguf` package would take seconds here, because it turns each of 300,000 vocabulary entries into objects.
+The `gguf` package would take seconds to read a header: it turns each of 300,000 vocabulary entries into objects.
+
+The conversion, in bfloat16 and only once, runs in a process of its own, so that its memory is free before the engine
+starts. `data_dir()/dequantized/SHA256` has the result.
+
+    python -m datacreate.checkpoints.gguf FILE FOLDER
 """
 
 from __future__ import annotations
 
 import re
 import struct
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import cache
 from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.errors import CheckpointDamaged, CheckpointError
+from datacreate.files import atomic_replacement, data_dir, remove_temporary, storage_error
+from datacreate.messages import Notify
 
 SUFFIX = ".gguf"
 
@@ -115,3 +126,56 @@ def _read_value(file: BinaryIO, size: int, kind: int) -> Any:
         file.seek(count * struct.calcsize(_SCALARS[item_kind]), 1)
         return None
     return [_read_value(file, size, item_kind) for _ in range(count)]
+
+
+def dequantized(path: Path, name: str, sha256: str, notify: Notify) -> Path:
+    """The folder with the safetensors of a GGUF model, which are made the first time.
+
+    `name` is that of the model for messages, `sha256` identifies it. Raises CheckpointError if the conversion fails,
+    and StorageError if the disk is full.
+    """
+    from filelock import FileLock
+
+    folder = data_dir() / "dequantized" / sha256[:16]
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    with FileLock(folder.parent.with_suffix(".lock")):
+        remove_temporary(folder.parent)
+        if folder.is_dir():  # another process made it meanwhile
+            return folder
+        notify(f"converting {name}, since vLLM reads no GGUF files (once)")
+        with atomic_replacement(folder) as new:
+            command = [sys.executable, "-m", __name__, str(path), str(new)]
+            child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if child.returncode:
+                raise_if_disk_full(child.stderr, folder)
+                reason = (child.stderr.strip().splitlines() or ["killed, probably out of memory"])[-1].strip()
+                problem = f"cannot convert {path.name} for vLLM: {reason}"
+                raise CheckpointError(f"{problem}; use --engine llamacpp")
+    return folder
+
+
+def _convert(source: Path, folder: Path) -> None:
+    """Write the safetensors and the tokenizer of a GGUF file into a folder."""
+    import gguf
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    gguf.GGUFReader = cache(gguf.GGUFReader)  # slow, and transformers would read the file three times
+    local: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, **local)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True), **local
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # written as 0600; the data directory may be shared
+
+
+if __name__ == "__main__":
+    _convert(*map(Path, sys.argv[1:]))

@@ -1,6 +1,6 @@
 """vLLM: the command and environment that start its server, the GPU memory that this needs, and its requests.
 
-vLLM reads no GGUF files: it gets a copy in safetensors, which `dequantized` makes.
+vLLM reads no GGUF files: it gets a copy in safetensors, which `Checkpoint.safetensors_folder` makes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.checkpoints.checkpoint import Checkpoint
-from datacreate.checkpoints.dequantize import dequantized
 from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.presets import ServerSettings
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, Send, ServerCommand, ServerInfo, Workload, check_memory
@@ -125,7 +124,7 @@ class _Vllm(EngineKind):
             raise EngineError("vLLM is not installed; run scripts/setup, or use --engine llamacpp")
         if build == "gpu" and not has_gpu():
             raise EngineError(f"{checkpoint.name}: {build_mismatch()}")
-        folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
+        folder, name, adapter = checkpoint.safetensors_folder(work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         chosen = _chosen_settings(config, settings, work, build)
         _check_split(name, config, chosen["tensor_parallel_size"])
@@ -157,7 +156,7 @@ class _Vllm(EngineKind):
     def gpu_need(self, checkpoint: Checkpoint, settings: ServerSettings, notify: Notify) -> GpuNeed | None:
         if self.build() != "gpu":
             return None
-        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
+        folder, gpus = checkpoint.safetensors_folder(notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
         _check_split(checkpoint.name, config, gpus)
         weights = _weights_gib(folder) / gpus

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.checkpoints.dequantize import dequantized
 from datacreate.errors import CheckpointError
 from tests.tiny_model import SPECIAL, tokens, write_gguf
 
@@ -15,12 +14,12 @@ from tests.tiny_model import SPECIAL, tokens, write_gguf
 @pytest.mark.model
 def test_a_gguf_is_converted_once_and_loads_with_its_chat_template(data_folder: Path, tmp_path: Path) -> None:
     model = resolve(str(write_gguf(tmp_path / "tiny.gguf")), "instruct")
-    folder = dequantized(model)
+    folder = model.safetensors_folder()
     assert folder == data_folder / "dequantized" / model.sha256[:16]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     _, start, end = map(tokens().index, SPECIAL)
-    assert dequantized(model) == folder  # there already
-    assert dequantized(resolve(str(folder), "instruct")) == folder  # nothing to do
+    assert model.safetensors_folder() == folder  # there already
+    assert resolve(str(folder), "instruct").safetensors_folder() == folder  # nothing to do
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -35,7 +34,7 @@ def test_a_gguf_is_converted_once_and_loads_with_its_chat_template(data_folder: 
 def test_a_gguf_that_transformers_cannot_read_is_refused_in_one_line(data_folder: Path, tmp_path: Path) -> None:
     model = resolve(str(write_gguf(tmp_path / "tiny.gguf", architecture="rwkv6")), "instruct")
     with pytest.raises(CheckpointError, match=r"cannot convert tiny\.gguf for vLLM: ") as caught:
-        dequantized(model)
+        model.safetensors_folder()
     assert "\n" not in str(caught.value)
     assert not [*(data_folder / "dequantized").iterdir()]
 
@@ -43,4 +42,4 @@ def test_a_gguf_that_transformers_cannot_read_is_refused_in_one_line(data_folder
 def test_a_split_gguf_is_not_converted(data_folder: Path, tmp_path: Path) -> None:
     split = resolve(str(write_gguf(tmp_path / "split.gguf", split_max_tensors=20)), "instruct")
     with pytest.raises(CheckpointError, match=r"--engine llamacpp.*llama-gguf-split --merge"):
-        dequantized(split)
+        split.safetensors_folder()
