@@ -96,13 +96,19 @@ class _SplitOptions(Settings):
 @path_option("--out", group="output", help="Folder; older files are replaced.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions, "split_options")
 @option("--with-attributes", is_flag=True, group="output", help="Add a column attributes.NAME per dimension.")
-@option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.", group="output")
+@option("--seed", type=int, help="Seed that draws the splits.  [default: 42]", group="output")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
-def export(run: Path, layout: str, out: Path | None, split_options: dict[str, Any], **options: Any) -> None:
+def export(
+    run: Path, layout: str, out: Path | None, split_options: dict[str, Any], seed: int | None, **options: Any
+) -> None:
     """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
     split = _SplitOptions.of(**split_options).split
+    if seed is not None:
+        if split is None:
+            raise UsageError("--seed draws the splits; give --split, or remove --seed")
+        options["seed"] = seed
     for path in export_run(RunDirectory(run), layout, out, split=split, notify=say, **options):
         echo(str(path))
 
@@ -186,7 +192,7 @@ def _print_metrics(metrics: Metrics) -> None:
     group="input",
     help="Show N rows drawn at random, and estimate how many labels are right.",
 )
-@option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
+@option("--seed", type=int, help="Seed of --sample.  [default: 0]", group="input")
 @file_option("--export", ".csv", "Write the rows for a spreadsheet, into a new file.")
 @path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
 @json_option("Print the counts of all decisions as JSON.")
@@ -195,7 +201,7 @@ def review(
     label: str | None,
     flag: str | None,
     sample: int | None,
-    seed: int,
+    seed: int | None,
     export: Path | None,
     import_: Path | None,
     *,
@@ -222,11 +228,13 @@ def review(
         raise click.UsageError("--import takes the rows of its file; remove --export, --sample, --label and --flag")
     if sample and (label or flag):
         raise click.UsageError("--sample takes rows whatever their label and flag; remove --label and --flag")
+    if seed is not None and not sample:
+        raise UsageError("--seed draws the rows of --sample; give --sample, or remove --seed")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
     with reviewing(RunDirectory(run), measure_run, say) as session:
         selected = select_rows(session.rows, session.format, label, flag)
-        rows = session.sample(sample, seed) if sample else selected
+        rows = session.sample(sample, seed or 0) if sample else selected
         if export:
             write_spreadsheet(session, rows, export, say)
         elif import_:

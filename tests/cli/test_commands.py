@@ -150,6 +150,12 @@ def test_a_file_where_a_folder_has_to_be_is_wrong_usage(tmp_path: Path, model: s
         assert ended.failure.endswith(("choose another path", "choose another --run-dir"))
 
 
+@pytest.mark.parametrize(("command", "option"), [("export", "--split"), ("review", "--sample")])
+def test_a_seed_that_draws_nothing_is_refused(command: str, option: str, tmp_path: Path) -> None:
+    ended = run(command, tmp_path / "run", "--seed", 0)
+    assert (ended.code, f"; give {option}, or remove --seed" in ended.failure) == (2, True), ended.err
+
+
 def test_export_prints_the_path_of_its_file(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=8)
     ended = run("export", tmp_path / "run", "--layout", "chat")

@@ -41,7 +41,7 @@ def check(file: str, example: Path | None) -> None:
     from datacreate.runs.formatting_examples import read_examples
 
     if example is None:
-        echo(f"format {load_format(file).name}: good")
+        echo(f"format {load_format(file).name}: valid")
         return
     for note in read_examples([example], FormatOptions(format=file))[1].notes:
         echo(note)
@@ -68,5 +68,5 @@ def suggest(given_options: dict[str, Any]) -> None:
     """
     from datacreate.attribute_suggestion import suggest_attributes
 
-    unused: dict[str, Any] = {"count": 1, "run_dir": Path("unused"), "verify": "off", "decontaminate": ()}
-    echo(suggest_attributes(CreateConfig.of(**unused, **given_options), say).rstrip("\n"))
+    config = CreateConfig.of(count=1, verify="off", decontaminate=(), **given_options)  # no example is created
+    echo(suggest_attributes(config, say).rstrip("\n"))
