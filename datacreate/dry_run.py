@@ -99,7 +99,7 @@ def describe_improve(config: ImproveConfig) -> dict[str, Any]:
         return plan
     prepared, training = improve_inputs.prepared, improve_inputs.prepared.training
     steps = [training.recipe.steps(len(trained)) for trained, _ in improve_inputs.splits]
-    return plan | {"encoder": str(prepared.encoder), "task": training.task.description, "student_steps": steps}
+    return plan | {"encoder": str(prepared.encoder), "task": training.head.description, "student_steps": steps}
 
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def describe_training(config: TrainConfig) -> dict[str, Any]:
         "condition": training.condition.name,
         "benchmark": training.condition.benchmark or "none",
         "notes": notes,
-        "task": training.task.description,
+        "task": training.head.description,
         "encoder": str(prepared.encoder),
         "recipe": training.recipe.description,
         "training_rows": len(prepared.rows),

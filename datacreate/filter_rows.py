@@ -234,8 +234,8 @@ def filter_rows(
         verifier: VerifierFilter | None = None
         if config.verifier is not None:
             checkpoint = resolve_checkpoint(config.verifier, config)
-            checkpoint.check_scores()
-            client = make_client(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
+            checkpoint.check_can_score()
+            client = make_client(LocalModel(checkpoint, config, only_scores=True), count=rows.total, notify=notify)
             stack.callback(client.close)
             verifier = VerifierFilter(client, checkpoint.name, rows, tuple(filters))
             filters.append(verifier)

@@ -54,7 +54,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.row_file import MAX_EXAMPLES
 from datacreate.libraries import quiet
 from datacreate.messages import Notify, Progress
-from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
+from datacreate.runs.config import CreateConfig, ResultOptions, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
@@ -119,7 +119,7 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
         **spec.filters.model_dump(),
         **_shared_sampling(spec),
         **_models(spec),
-        **spec.model_dump(include=set(IdentityOptions.model_fields)),
+        **spec.model_dump(include=set(ResultOptions.model_fields)),
         "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
         "num_examples": spec.num_examples,
         "label_ratio": spec.label_ratio,
@@ -263,7 +263,7 @@ class ImproveInputs:
         """
         import torch
 
-        examples, head = self.prepared.rows, self.prepared.training.task
+        examples, head = self.prepared.rows, self.prepared.training.head
         inputs = encode_inputs(self.prepared)
         dataset, rate = inputs.rows.dataset, inputs.training.recipe.learning_rates[0]
         predicted_rows: dict[int, PredictedRow] = {}
@@ -286,7 +286,7 @@ class ImproveInputs:
 
     def choose(self, rows: Sequence[PredictedRow]) -> tuple[list[PredictedRow], dict[str, Any]]:
         """The formatting examples of the new run, and the scores of the students for scores.json."""
-        config, head = self.config, self.prepared.training.task
+        config, head = self.config, self.prepared.training.head
         candidates = [row for row in rows if row.is_missed] if config.dev else rows
         has_labels = not head.is_multiple_choice
         chosen = hard_rows(candidates, config.most_parents, balanced=has_labels)

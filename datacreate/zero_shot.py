@@ -44,7 +44,7 @@ def answer_zero_shot(
     """
     options = options or EngineOptions()
     checkpoint = resolve_checkpoint(model, options)
-    checkpoint.check_scores()
+    checkpoint.check_can_score()
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     name, sha256 = checkpoint.name, checkpoint.sha256
     new_evaluation = partial(
@@ -63,7 +63,7 @@ def answer_zero_shot(
         @cache
         def started_client() -> ModelClient:  # no server is needed if all evaluations exist
             rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
-            scorer = LocalModel(checkpoint, options, verifies=True)
+            scorer = LocalModel(checkpoint, options, only_scores=True)
             client = make_client(scorer, count=rows, log=log, notify=progress.notify)
             stack.callback(client.close)
             client.start([scoring_test()])

@@ -61,7 +61,7 @@ class Checkpoint:
         """Whether its thinking cannot be switched off."""
         return self.thinking is not None and self.thinking.disable is None
 
-    def check_scores(self) -> None:
+    def check_can_score(self) -> None:
         """Raise UsageError if it cannot score labels: scores are those of the first token of an answer."""
         if self.always_thinks:
             raise UsageError(

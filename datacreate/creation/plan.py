@@ -32,7 +32,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.runs.attributes import Attributes, attribute_descriptions, read_attributes
-from datacreate.runs.config import CreateConfig, GeneratorSpec, IdentityOptions, InputSpec, RunSpec, VerificationSpec
+from datacreate.runs.config import CreateConfig, GeneratorSpec, InputSpec, ResultOptions, RunSpec, VerificationSpec
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
@@ -150,7 +150,7 @@ def read_inputs(config: CreateConfig) -> RunInputs:
     stored_sets = stored_spec.compared_with if stored_spec else None
     sets = find_decontamination_sets(_decontamination_names(config, stored_spec), inferred.format, stored_sets)
     spec = InputSpec(
-        **config.model_dump(include=set(IdentityOptions.model_fields)),
+        **config.model_dump(include=set(ResultOptions.model_fields)),
         examples=tuple(dict(each.values) for each in examples),
         format=inferred.format.document(),
         instruction=config.instruction,

@@ -75,7 +75,7 @@ def _verifier(config: CreateConfig, verify: VerifyMode, generator: Checkpoint) -
     verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generator
     if verifier.always_thinks and not (config.verify or config.verifier):  # the recipe asks, not the user
         return None
-    verifier.check_scores()
+    verifier.check_can_score()
     return verifier
 
 
@@ -162,7 +162,7 @@ def clients_of(
         name_of_verifier = list(local_models)[weights.index(verifier.sha256)]
     elif verifier:
         name_of_verifier = "verifier"
-        local_models[name_of_verifier] = LocalModel(verifier, config.for_verifier, verifies=True)
+        local_models[name_of_verifier] = LocalModel(verifier, config.for_verifier, only_scores=True)
     clients: dict[str, ModelClient] = {}
     with ExitStack() as stack:
         for name, model in local_models.items():
@@ -173,7 +173,7 @@ def clients_of(
                     model,
                     count=config.count,
                     log=config.run_dir / f"{name}.log",
-                    template_kwargs=None if model.verifies else config.chat_template_kwargs,
+                    template_kwargs=None if model.only_scores else config.chat_template_kwargs,
                     thinking=_thinking_of(config, model.checkpoint),
                     sharing=list(local_models.values()),
                     notify=notify,

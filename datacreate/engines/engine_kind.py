@@ -39,7 +39,7 @@ class Workload:
     models: int = 1  # that run on this machine at once, this one included
     gpus: tuple[str, ...] = ()  # that the servers of this model may use; empty: all
     gpu_share: float | None = None  # of the memory of each GPU, for this model; None: as its settings say
-    scores: bool = False  # the model scores labels and writes nothing
+    only_scores: bool = False  # the model scores labels and writes nothing
     notify: Notify = no_notify
 
     @property

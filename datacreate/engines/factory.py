@@ -65,7 +65,7 @@ class LocalModel:
 
     checkpoint: Checkpoint
     options: EngineOptions
-    verifies: bool = False  # it scores labels and writes nothing
+    only_scores: bool = False  # it scores labels and writes nothing
 
 
 def make_client(
@@ -148,7 +148,7 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> li
     there are too few, or if a model cannot be split over those of its settings; UsageError if there are too few for
     --replicas.
     """
-    works = [Workload(count, len(models), scores=model.verifies, notify=notify) for model in models]
+    works = [Workload(count, len(models), only_scores=model.only_scores, notify=notify) for model in models]
     if len(models) < 2:
         return works
     needs: list[GpuNeed] = []
@@ -168,15 +168,15 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> li
     total = gpu_gib or needed / max_share
     usable = max_share * total
     if gpu_gib is None or needed <= usable:
-        extra = (usable - needed) / sum(not model.verifies for model in models)
+        extra = (usable - needed) / sum(not model.only_scores for model in models)
         for index, (model, need) in enumerate(zip(models, needs, strict=True)):
-            gib = need.min_gib + (0.0 if model.verifies else extra)
+            gib = need.min_gib + (0.0 if model.only_scores else extra)
             works[index] = replace(works[index], gpu_share=int(1000 * gib / total) / 1000)
     elif sum(need.gpus for need in needs) > len(gpus) or any(need.min_gib > usable for need in needs):
         gibs = zip(models, needs, strict=True)
         names = " and ".join(f"{model.checkpoint.name} ({need.min_gib:.1f} GiB)" for model, need in gibs)
         later = f"datacreate filter RUN_DIR --verifier {models[-1].checkpoint.name} --out FILE"
-        verify_later = f"; or use --verify off, then `{later}`" if models[-1].verifies else ""
+        verify_later = f"; or use --verify off, then `{later}`" if models[-1].only_scores else ""
         raise EngineError(
             f"{names} need {needed:.1f} GiB on each GPU, and {usable:.1f} of {total:.1f} GiB may be used; use "
             "smaller or quantized models (--quantization, --verifier-quantization), or more GPUs "

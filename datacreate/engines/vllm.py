@@ -261,7 +261,7 @@ def _slots(config: dict[str, Any], settings: ServerSettings, work: Workload) -> 
         return settings.max_num_seqs or _STATE_SLOTS
     gpus = gpu_memory()
     is_large = gpus and all(gib >= _LARGE_GPU_GIB and "a100" not in name.lower() for name, gib in gpus)
-    return 1024 if is_large and not work.scores else 256  # a request that only scores is read and ends
+    return 1024 if is_large and not work.only_scores else 256  # a request that only scores is read and ends
 
 
 def _weights_gib(folder: Path) -> float:

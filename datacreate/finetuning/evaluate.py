@@ -130,7 +130,7 @@ def benchmarks_for(model: TrainedModel, requested: Sequence[str], split: str, no
     UsageError or TrainingError if there is none, BenchmarkError for an unknown name.
     """
     if "all" in requested:
-        head = model.training.task
+        head = model.training.head
         alike = {name: each for name, each in load_registry().items() if head.is_same(benchmark_head(each))}
         if fitting := [name for name, benchmark in alike.items() if has_split(benchmark, split)]:
             return fitting
@@ -187,25 +187,25 @@ def evaluate(
     @cache
     def network_and_tokenizer() -> tuple[Any, Any]:  # not needed if all evaluations exist
         check_loadable(folder, "encoder", trust_remote_code=False)
-        return load_with_head(folder, training.task, is_trained=True), load_tokenizer(folder)
+        return load_with_head(folder, training.head, is_trained=True), load_tokenizer(folder)
 
     def answer(test: TestSet) -> ModelAnswers:
         rows = len(test.labels)
         notify(f"evaluating {folder} on {rows} row{'s' * (rows != 1)} of {test.name} ({test.split})")
         with quiet():
             network, tokenizer = network_and_tokenizer()
-            encoded = encode(test.usable, training.task, tokenizer, model.max_length)
-            predicted = probabilities(network, encoded.dataset, collator(training.task, tokenizer))
+            encoded = encode(test.usable, training.head, tokenizer, model.max_length)
+            predicted = probabilities(network, encoded.dataset, collator(training.head, tokenizer))
         return ModelAnswers(predicted.tolist(), encoded.truncated)
 
     def own_test_set(path: Path) -> TestSet:
-        test = read_test_file(path, training.task, options or FormatOptions(), known_formats)
+        test = read_test_file(path, training.head, options or FormatOptions(), known_formats)
         if rows_digest(test.usable) == training.condition.digest:
             notify(f"warning: {path} has the rows that {folder} was trained on; its score says nothing of other rows")
         return test
 
     tests = chain(
-        (read_test_set(name, split, training.task) for name in benchmarks), map(own_test_set, dict.fromkeys(files))
+        (read_test_set(name, split, training.head) for name in benchmarks), map(own_test_set, dict.fromkeys(files))
     )
     evaluations = []
     with caught_signals():

@@ -175,11 +175,11 @@ class HeadSpec(Record):
             raise UsageError(f"{difference}; give rows with the same labels or number of options")
 
 
-class TrainingSpec(Record):
+class TrainingSpec(Record, populate_by_name=True, serialize_by_alias=True):
     """Everything that decides the models of a training, except their seeds."""
 
     condition: Condition
-    task: HeadSpec
+    head: HeadSpec = Field(validation_alias="task", serialization_alias="task")  # in files
     encoder: str
     encoder_sha256: str
     recipe: Hyperparameters

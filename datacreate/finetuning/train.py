@@ -225,7 +225,7 @@ def training_spec(
     encoder_config = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
     spec = TrainingSpec(
         condition=rows.condition,
-        task=rows.head,
+        head=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
         recipe=recipe.for_encoder(encoder_config),
@@ -342,7 +342,7 @@ def encode_inputs(
     Raises TrainingError if the encoder cannot be read.
     """
     training, folder, row_count = prepared.training, prepared.encoder, len(prepared.rows)
-    recipe, head = training.recipe, training.task
+    recipe, head = training.recipe, training.head
     split = f"{row_count} rows to train on, {len(prepared.validation_rows)} validation rows"
     notify(f"{training.encoder}, {head.description}: {split}, {recipe.steps(row_count)} steps")
     notify(f"loading {training.encoder}")

@@ -206,7 +206,7 @@ def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path
     recipe = inputs.training.recipe
     with quiet(), training_errors("--device-batch-size or --max-length", folder):
         transformers.set_seed(seed)  # before the new head is initialized
-        model = load_with_head(inputs.encoder, inputs.training.task)
+        model = load_with_head(inputs.encoder, inputs.training.head)
         if recipe.lora:
             model = with_lora(model)
         trainer = make_trainer(inputs, model, seed, learning_rate, folder)
@@ -251,7 +251,7 @@ def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: floa
     trainer = Trainer(
         model=model,
         args=_training_arguments(inputs, seed, learning_rate, folder),
-        data_collator=collator(inputs.training.task, inputs.tokenizer),
+        data_collator=collator(inputs.training.head, inputs.tokenizer),
         train_dataset=inputs.rows.dataset,
         eval_dataset=validation.dataset if validation else None,
         compute_loss_func=_loss,
@@ -334,7 +334,7 @@ def _validation_metric(training: TrainingSpec, prediction: Any) -> dict[str, flo
     loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
     if not np.isfinite(loss):
         return {"validation": _DIVERGED}
-    head, answers = training.task, logits.argmax(-1).tolist()
+    head, answers = training.head, logits.argmax(-1).tolist()
     balanced = training.recipe.name != "paper" and not head.is_multiple_choice
     scores = compute_scores(truth.tolist(), answers, head.names, balanced=balanced)
     return {"validation": scores.score - _LOSS_WEIGHT * float(loss)}

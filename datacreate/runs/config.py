@@ -49,8 +49,11 @@ _NOT_IN_PAPER = (
 """Settings that `--recipe paper` refuses."""
 
 
-class IdentityOptions(Settings):
-    """Settings that decide the result; `RunSpec` has them as the user gives them."""
+class ResultOptions(Settings):
+    """The options that decide the result and are stored as the user gives them.
+
+    `InputSpec` and `RunSpec` add those that are resolved first.
+    """
 
     strategy: str = setting(
         f"How the next prompt is chosen: {', '.join(STRATEGIES)}; auto: as the recipe says.",
@@ -85,7 +88,7 @@ class IdentityOptions(Settings):
         ge=-(2**63),
         lt=2**63,
     )
-    improves: str | None = None  # of a run of `datacreate improve`: `RunSpec.examples_id` of the run it started from
+    improves: str | None = None  # `RunSpec.examples_id` of the run that this run of `datacreate improve` started from
     chat_template_kwargs: JsonPairs = setting(
         "Arguments of the model's chat template, such as enable_thinking=false.",
         "engine",
@@ -168,7 +171,7 @@ class AuxiliaryModelOptions(Settings):
 
 
 class CreateConfig(
-    IdentityOptions,
+    ResultOptions,
     AuxiliaryModelOptions,
     FilterOptions,
     RunEngineOptions,
@@ -311,7 +314,7 @@ class GeneratorSpec(FrozenModel):
     sampling: dict[str, Json]
 
 
-class InputSpec(IdentityOptions):
+class InputSpec(ResultOptions):
     """The part of `RunSpec` that needs no model and no server."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples

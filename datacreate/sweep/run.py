@@ -313,7 +313,7 @@ def shared_servers(
     checkpoints = (resolve_checkpoint(name, options) for name in models)
     generator, *verifiers = {checkpoint.sha256: checkpoint for checkpoint in checkpoints}.values()
     sharing = [LocalModel(generator, options)]
-    sharing += [LocalModel(verifier, options.for_verifier, verifies=True) for verifier in verifiers]
+    sharing += [LocalModel(verifier, options.for_verifier, only_scores=True) for verifier in verifiers]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datacreate-")))
         started = []

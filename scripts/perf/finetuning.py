@@ -57,7 +57,7 @@ def main() -> None:
 
 def compare(name: str, grouped: TrialInputs, rounds: int) -> None:
     """Print rows per second of training and evaluation, ours and padded."""
-    rows, head = grouped.rows, grouped.training.task
+    rows, head = grouped.rows, grouped.training.head
     speeds: dict[tuple[str, str], list[float]] = {}
     with quiet():
         model = load(grouped.encoder, head)
@@ -81,7 +81,7 @@ def padded_collator(inputs: TrialInputs) -> Any:
     """Pads every row to the longest possible input."""
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
-    several = inputs.training.task.is_multiple_choice
+    several = inputs.training.head.is_multiple_choice
     kind = DataCollatorForMultipleChoice if several else DataCollatorWithPadding
     return kind(inputs.tokenizer, padding="max_length", max_length=MAX_LENGTH)
 

@@ -93,7 +93,7 @@ def placed(folder: Path, generator: str, verifier: str) -> list[str]:
     """The servers of the generator and of the verifier, as the table describes them."""
     named = [cell.split() for cell in (generator, verifier) if cell]
     models = [
-        LocalModel(checkpoint(folder, name), options(words), verifies=number == 1)
+        LocalModel(checkpoint(folder, name), options(words), only_scores=number == 1)
         for number, (name, *words) in enumerate(named)
     ]
     try:
@@ -130,7 +130,7 @@ def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, 
     node(1)
     models = [
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
-        LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(), verifies=True),
+        LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(), only_scores=True),
     ]
     servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
     with pytest.raises(EngineError) as refused:
@@ -149,7 +149,7 @@ def test_a_second_model_that_cannot_be_split_is_refused_before_the_first_server_
     node(8)
     models = [
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
-        LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(tensor_parallel_size=3), verifies=True),
+        LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(tensor_parallel_size=3), only_scores=True),
     ]
     servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
     says = "^32B: --tensor-parallel-size 3 cannot split 40 heads, 8 of keys; .*--verifier-tensor-parallel-size"
@@ -171,7 +171,7 @@ def test_a_second_model_that_needs_more_gpus_is_refused_before_the_first_server_
     node(2)
     models = [
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
-        LocalModel(checkpoint(tmp_path, verifier), EngineOptions.of(**settings), verifies=True),
+        LocalModel(checkpoint(tmp_path, verifier), EngineOptions.of(**settings), only_scores=True),
     ]
     servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
     with pytest.raises((EngineError, UsageError), match=problem):

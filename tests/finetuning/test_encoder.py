@@ -154,6 +154,6 @@ def test_a_decoder_is_refused_in_one_line(home: Path, tmp_path: Path) -> None:
 def test_a_fine_tuned_encoder_gets_a_new_head(home: Path, tmp_path: Path, encoder: str) -> None:
     trained("creak", tmp_path / "first", encoder, epochs=1)
     model = trained("csqa", tmp_path / "second", str(tmp_path / "first" / "seed-1"), epochs=1)
-    assert model.training.task.classes == 5
+    assert model.training.head.classes == 5
     again = trained("creak", tmp_path / "third", str(tmp_path / "second" / "seed-1"), epochs=1)
-    assert again.training.task.names == ("True", "False")
+    assert again.training.head.names == ("True", "False")

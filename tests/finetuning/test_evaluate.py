@@ -288,7 +288,7 @@ def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Pat
         notify=notes.append,
     )
     assert any("mine.jsonl has the rows that" in note for note in notes)
-    assert model.training.task.names == ("False", "True") != read_test_set("creak").head.names
+    assert model.training.head.names == ("False", "True") != read_test_set("creak").head.names
     assert found.scores.accuracy == 1, "labels in another order"
 
 

@@ -42,6 +42,7 @@ def test_a_training_is_reproducible_and_seeds_differ(home: Path, tmp_path: Path,
     assert weights(out / "seed-1") == weights(tmp_path / "two" / "seed-1") != weights(out / "seed-2")
     assert read_model(out / "seed-1") == models[0]
     assert read_training(out) == models[0].training
+    assert json.loads((out / "training.json").read_text())["task"]["names"] == ["True", "False"]
     assert models[0].training.encoder == "tiny-roberta"
     assert {"torch", "transformers", "datacreate"} <= models[0].versions.keys()
     assert {path.name for path in out.iterdir()} == {"training.json", "seed-1", "seed-2"}

@@ -54,7 +54,7 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
     recipe = Hyperparameters(batch_size=8, epochs=1, soft_labels=soft)
     inputs = inputs_of(encoder, training_set([source]), recipe, device_batch_size)
     set_seed(1)
-    trainer = make_trainer(inputs, load_with_head(encoder, inputs.training.task), 1, 1e-3, folder)
+    trainer = make_trainer(inputs, load_with_head(encoder, inputs.training.head), 1, 1e-3, folder)
     trainer.args.max_grad_norm = 0
     trainer.add_callback(Look())
     trainer.train()
@@ -79,7 +79,7 @@ def test_a_step_has_the_batch_size_and_no_copies_of_the_model_on_a_machine_with_
     monkeypatch.setattr(real, "func", on_four_gpus)
     rows = training_set([source_of(claims(8), "yes_no_closed_book")])
     inputs = inputs_of(Path(encoder), rows, Hyperparameters(batch_size=batch), device_batch)
-    model = load_with_head(Path(encoder), inputs.training.task)
+    model = load_with_head(Path(encoder), inputs.training.head)
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
     assert trainer.args.train_batch_size == per_pass
     assert per_pass * trainer.args.gradient_accumulation_steps == batch
