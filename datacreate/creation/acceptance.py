@@ -22,9 +22,10 @@ from datacreate.creation.plan import RunPlan
 from datacreate.creation.quotas import RunQuotas
 from datacreate.engines.request import Completion
 from datacreate.filters.filter import Filter, first_reject
-from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason
+from datacreate.formats.candidate import Candidate, CopyChecks
 from datacreate.formats.example import Example, Json, shorten, value_at
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.response import parse_completion
 from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import PermutedQuestion, label_question

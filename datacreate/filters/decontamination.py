@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 
 from datacreate.filters.filter import DecontaminationRow, Filter, FilterResources, Threshold, threshold_setting
 from datacreate.formats.example import shorten
+from datacreate.formats.reject import RejectReason
 from datacreate.formats.text_normalization import words
 from datacreate.settings import Settings, setting
 
@@ -93,7 +94,7 @@ class Decontamination(Filter):
     """Rejects examples that repeat a row of a decontamination set."""
 
     name = "contamination"  # as stored in summaries
-    reason = "contaminated"
+    reason = RejectReason.CONTAMINATED
     option_names = ("decontaminate", "ngram", "decontaminate_near")
 
     def __init__(self, options: DecontaminationOptions, resources: FilterResources) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from datacreate.filters.filter import Filter, FilterResources
+from datacreate.formats.reject import RejectReason
 from datacreate.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class ExactDuplicates(Filter):
     """
 
     name = "exact"
-    reason = "duplicate"
+    reason = RejectReason.DUPLICATE
     option_names = ("exact",)
     remaining_if_off = "examples with equal inputs"
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
-    from datacreate.formats.candidate import Candidate, Reject, RejectReason
+    from datacreate.formats.candidate import Candidate
     from datacreate.selection.embeddings import PassedVectors
 
 Threshold = Annotated[float | None, OrOff]
@@ -34,19 +35,13 @@ class Filter(ABC):
     """
 
     name: ClassVar[str]
-    reason: ClassVar[str]  # a value of `RejectReason`
+    reason: ClassVar[RejectReason]
     option_names: ClassVar[tuple[str, ...]]  # the first is None, False or () if the filter is off
     needs_embedder: ClassVar[bool] = False  # `FilterResources` has vectors if this filter is on
     remaining_if_off: ClassVar[str] = ""  # what the dataset card says the data may still have
 
     def __init__(self, options: Settings, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
         """Of the filters in the registry: `options` has the filter's own, and may have others."""
-
-    @classmethod
-    def reject_reason(cls) -> RejectReason:
-        from datacreate.formats.candidate import RejectReason  # slow to import
-
-        return RejectReason(cls.reason)
 
     @classmethod
     def is_on(cls, options: Settings) -> bool:
@@ -62,7 +57,7 @@ class Filter(ABC):
             "reason": cls.reason,
             "on": cls.is_on(options),
             "settings": {name: value for name, value in values.items() if not isinstance(value, bool)},
-            "rejected": rejected.get(cls.reject_reason(), 0),
+            "rejected": rejected.get(cls.reason, 0),
         }
 
     def prepare(self) -> None:  # noqa: B027
@@ -83,7 +78,7 @@ def first_reject(filters: Iterable[Filter], candidate: Candidate) -> Reject | No
     """The reject by the first filter that an example does not pass; None if it passes all."""
     for candidate_filter in filters:
         if (detail := candidate_filter.find_problem(candidate)) is not None:
-            return candidate.reject(candidate_filter.reject_reason(), detail)
+            return candidate.reject(candidate_filter.reason, detail)
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from datacreate.filters.filter import Filter, FilterResources, Threshold, threshold_setting
+from datacreate.formats.reject import RejectReason
 from datacreate.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class NearDuplicates(Filter):
     """Rejects examples all of whose inputs are similar to an earlier one's."""
 
     name = "near"
-    reason = "near_duplicate"
+    reason = RejectReason.NEAR_DUPLICATE
     option_names = ("near",)
     remaining_if_off = "examples that differ in a few words"
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datacreate.filters.decontamination import Decontamination, DecontaminationOptions
 from datacreate.filters.exact import ExactDuplicates, ExactOptions
 from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.near import NearDuplicates, NearOptions
 from datacreate.filters.semantic import SemanticDuplicates, SemanticOptions
-
-if TYPE_CHECKING:
-    from datacreate.formats.candidate import RejectReason
+from datacreate.formats.reject import RejectReason
 
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Decontamination)
 

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from datacreate.filters.filter import Filter, FilterResources, Threshold, threshold_setting
+from datacreate.formats.reject import RejectReason
 from datacreate.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class SemanticDuplicates(Filter):
     """Rejects examples whose embedding is close to an earlier one's."""
 
     name = "semantic"
-    reason = "semantic_duplicate"
+    reason = RejectReason.SEMANTIC_DUPLICATE
     option_names = ("semantic",)
     needs_embedder = True
     remaining_if_off = "paraphrases"

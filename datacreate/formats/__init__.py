@@ -13,6 +13,7 @@ schema_utils.py        functions on JSON Schemas: constants, labels, free texts
 schema_keywords.py     the JSON Schema keywords that a format may use
 prompt_encoding.py     the prompt encoding: writes an example, reads an item
 response.py            the schema that a request sends; from a completion to candidates and rejects
-candidate.py           Candidate and Reject; the reject reasons; what an exact duplicate is; validates an example
+candidate.py           Candidate; what an exact duplicate is; validates an example
+reject.py              Reject; the reject reasons, with advice
 text_normalization.py  which texts are equal, and what a word is
 """

@@ -1,4 +1,4 @@
-"""Defines `Candidate`, an example that is valid in its format, and `Reject`, one that is not accepted, with its reason.
+"""Defines `Candidate`, an example that is valid in its format, and validates examples.
 
 `validate_example` checks all that an engine does not enforce: every keyword of the schema, the texts (blank, control
 characters), and the rules between fields. `Candidate.exact_key` defines what an exact duplicate is.
@@ -10,88 +10,22 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 from jsonschema.exceptions import ValidationError, best_match
 
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
-from datacreate.formats.rules import Rule
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.schema_keywords import ENFORCED_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import free_texts, leaf_schemas, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
 _MIN_COPIED_WORDS = 8  # an input with fewer words, such as a term, may be a part of the passage that it is about
-_LESS_REPETITION = "try more formatting examples, --attributes, a higher --temperature or a smaller --count"
-
-
-class RejectReason(StrEnum):
-    """Why a generated example is not in the training set; `advice` says what to do if this happens to all examples."""
-
-    _value_: str
-    advice: str
-
-    def __new__(cls, value: str, advice: str = "try another model or example, or a larger --max-tokens") -> Self:
-        member = str.__new__(cls, value)
-        member._value_, member.advice = value, advice
-        return member
-
-    # The request failed, or the completion is empty.
-    NO_RESPONSE = "no_response", "look into the log of the server; if it has no error, try another model or example"
-    INVALID_JSON = "invalid_json"
-    # The completion stopped at max_tokens, or a text became too long.
-    TRUNCATED = "truncated", "try a larger --max-tokens, or another model"
-    SCHEMA_VIOLATION = "schema_violation"  # a keyword that engines enforce
-    CONSTRAINT_VIOLATION = "constraint_violation"  # a keyword that only validation checks: a length, ...
-    BLANK = "blank"  # a text without visible characters, or inputs without a letter or digit
-    INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
-    PLACEHOLDER = "placeholder"  # a label, words of the prompt or JSON instead of content: "wrong option"
-    ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
-    ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
-    DUPLICATE_OPTIONS = "duplicate_options"
-    ANSWER_REPEATS_INPUT = "answer_repeats_input"  # the answer of a formatting example does not
-    EQUAL_ANSWERS = "equal_answers"  # the rejected answer says the same as the chosen one
-    WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
-    WRONG_TAGS = "wrong_tags"  # not one tag for each token
-    INVALID_CALL = "invalid_call"  # no such tool, or arguments that the tool does not take
-    # More or fewer words than the attributes of its request ask for.
-    WRONG_LENGTH = "wrong_length", "try another model, or a wider range of words in --attributes"
-    # Same text as an example in its prompt, or as a part of its passage.
-    COPIED_EXAMPLE = "copied_example", _LESS_REPETITION
-    DUPLICATE = "duplicate", _LESS_REPETITION  # same normalized inputs as an earlier example
-    NEAR_DUPLICATE = "near_duplicate", _LESS_REPETITION  # few words differ from an earlier example
-    SEMANTIC_DUPLICATE = "semantic_duplicate", _LESS_REPETITION  # same meaning as an earlier example
-    # Repeats a row of a test set.
-    CONTAMINATED = "contaminated", "try another example, or compare with other sets in --decontaminate"
-    # The verifier finds another answer more probable.
-    REJECTED_BY_VERIFIER = "rejected_by_verifier", "try another model, another --verifier, or --verify keep"
-    OVER_QUOTA = "over_quota"  # its label, or a value of its attributes, has all its examples
-    NOT_NEEDED = "not_needed"  # valid, but the requested count was reached
-
-
-_REASON_OF_RULE = {
-    Rule.ANSWER_IN_OPTIONS: RejectReason.ANSWER_NOT_IN_OPTIONS,
-    Rule.ANSWER_IN_CONTEXT: RejectReason.ANSWER_NOT_IN_CONTEXT,
-    Rule.OPTIONS_DIFFER: RejectReason.DUPLICATE_OPTIONS,
-    Rule.CHOSEN_DIFFERS: RejectReason.EQUAL_ANSWERS,
-    Rule.TURNS_ALTERNATE: RejectReason.WRONG_TURNS,
-    Rule.ONE_TAG_PER_TOKEN: RejectReason.WRONG_TAGS,
-    Rule.CALL_FITS_TOOL: RejectReason.INVALID_CALL,
-}
 
 _INVALID = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
 _VISIBLE = re.compile(r"[^\s\u00ad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2800\u3164\ufeff]")
 _WORD = re.compile(r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")  # a letter, a digit, an arrow, an emoji
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A generated text that was not accepted."""
-
-    reason: RejectReason
-    text: str
-    detail: str = ""  # such as the row that it repeats, or the verifier's probabilities
 
 
 @dataclass(frozen=True)
@@ -213,7 +147,7 @@ def _find_problem(
         return RejectReason.BLANK, ""
     for rule in sorted(task_format.rules):
         if not rule.holds(task_format.answers, values):
-            return _REASON_OF_RULE[rule], ""
+            return rule.reject_reason, ""
     roles = task_format.roles
     inputs = task_format.texts_beside_passage(values) if roles.inputs else [task_format.embedding_text(values)]
     if not any(map(_WORD.search, inputs)):

@@ -15,9 +15,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
+from datacreate.formats.candidate import Candidate, validate_example
 from datacreate.formats.example import Json, canonical_json, shorten, values_in
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.roles import Roles
 from datacreate.formats.schema_keywords import ENFORCED_FORMATS
 from datacreate.formats.schema_utils import Schema, integer_bounds, object_schema, schema_at, tuple_schema, with_field

@@ -20,6 +20,7 @@ from referencing.exceptions import Unresolvable
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
+from datacreate.formats.reject import RejectReason
 from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve_refs
 from datacreate.formats.schema_utils import Schema, object_schema, schema_at, tuple_schema, with_field
@@ -29,26 +30,56 @@ from datacreate.formats.text_normalization import normalize_text
 class Rule(StrEnum):
     """A condition on several fields of an example, which JSON Schema cannot express."""
 
-    _value_: str
     needed_roles: tuple[str, ...]  # each needs a field
+    reject_reason: RejectReason  # of an example that does not satisfy the rule
     meaning: str  # what the rule asks for, for messages
 
-    def __new__(cls, value: str, roles: str = "", meaning: str = "") -> Self:
+    def __new__(cls, value: str, needed_roles: tuple[str, ...], reject_reason: RejectReason, meaning: str) -> Self:
         member = str.__new__(cls, value)
-        member._value_, member.needed_roles, member.meaning = value, tuple(roles.split()), meaning
+        member._value_ = value
+        member.needed_roles, member.reject_reason, member.meaning = needed_roles, reject_reason, meaning
         return member
 
-    ANSWER_IN_OPTIONS = "answer_in_options", "answer options", "the answer must be one of the options"
-    ANSWER_IN_CONTEXT = "answer_in_context", "answer context", "the answer must be a part of the context"
-    OPTIONS_DIFFER = "options_differ", "options", "no two options may be the same"
-    CHOSEN_DIFFERS = "chosen_differs", "answer rejected", "the better and the worse answer must differ"
+    ANSWER_IN_OPTIONS = (
+        "answer_in_options",
+        ("answer", "options"),
+        RejectReason.ANSWER_NOT_IN_OPTIONS,
+        "the answer must be one of the options",
+    )
+    ANSWER_IN_CONTEXT = (
+        "answer_in_context",
+        ("answer", "context"),
+        RejectReason.ANSWER_NOT_IN_CONTEXT,
+        "the answer must be a part of the context",
+    )
+    OPTIONS_DIFFER = (
+        "options_differ",
+        ("options",),
+        RejectReason.DUPLICATE_OPTIONS,
+        "no two options may be the same",
+    )
+    CHOSEN_DIFFERS = (
+        "chosen_differs",
+        ("answer", "rejected"),
+        RejectReason.EQUAL_ANSWERS,
+        "the better and the worse answer must differ",
+    )
     TURNS_ALTERNATE = (
-        *("turns_alternate", "turns"),
+        "turns_alternate",
+        ("turns",),
+        RejectReason.WRONG_TURNS,
         "after a system message, if any, the user must begin, and the assistant answer each message",
     )
-    ONE_TAG_PER_TOKEN = "one_tag_per_token", "inputs tags", "each token must have a tag"
+    ONE_TAG_PER_TOKEN = (
+        "one_tag_per_token",
+        ("inputs", "tags"),
+        RejectReason.WRONG_TAGS,
+        "each token must have a tag",
+    )
     CALL_FITS_TOOL = (
-        *("call_fits_tool", "answer tools"),
+        "call_fits_tool",
+        ("answer", "tools"),
+        RejectReason.INVALID_CALL,
         "the call must name one of the tools, with arguments that it takes",
     )
 

@@ -281,7 +281,7 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
     extension, header = document.get("x-datacreate", {}), ("$schema", "$id", "title", "x-datacreate")
     schema = resolve_refs({key: value for key, value in document.items() if key not in header}, name)
     roles = _read_roles(extension.get("roles", {}), schema, name)
-    rules = frozenset(map(Rule, extension.get("rules", [])))
+    rules = frozenset(rule for rule in Rule if rule in extension.get("rules", ()))
     check_rules(name, rules, roles)
     task_format = TaskFormat(name, schema, roles, rules, find_first_key(schema, roles))
     labels = task_format.labels or ()

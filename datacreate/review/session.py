@@ -19,8 +19,9 @@ from functools import cached_property
 
 from datacreate.creation.quotas import RunQuotas
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason, validate_example
+from datacreate.formats.candidate import Candidate, CopyChecks, validate_example
 from datacreate.formats.example import Example, Json, value_at
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify

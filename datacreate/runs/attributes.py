@@ -15,11 +15,12 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.formats.example import dotted
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.text_normalization import words
 from datacreate.settings import FrozenModel, SettingsProblem, check_shares
 
 if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
-    from datacreate.formats.candidate import Candidate, Reject
+    from datacreate.formats.candidate import Candidate
     from datacreate.formats.task_format import TaskFormat
 
 _ADVICE = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
@@ -86,8 +87,6 @@ def find_length_reject(candidate: Candidate, attributes: Mapping[str, str], dime
 
     `attributes`: dimension -> value. A context that was given with the request does not count.
     """
-    from datacreate.formats.candidate import RejectReason
-
     chosen = (
         value for dimension in dimensions for value in dimension.values if attributes[dimension.name] == value.name
     )

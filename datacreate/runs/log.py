@@ -33,8 +33,8 @@ from typing import Any
 
 from datacreate.errors import LogDamaged
 from datacreate.files import open_regular, storage_error, sync_path
-from datacreate.formats.candidate import Reject, RejectReason
 from datacreate.formats.example import Json
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from datacreate.filters.registry import filter_report
-from datacreate.formats.candidate import Reject, RejectReason
 from datacreate.formats.example import Json, field_at, shorten
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.config import RunSpec

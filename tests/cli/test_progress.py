@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datacreate.cli.terminal import TerminalProgress
-from datacreate.formats.candidate import RejectReason
+from datacreate.formats.reject import RejectReason
 from datacreate.formats.task_format import load_format
 from datacreate.runs.stats import RunStats
 from tests.runs.test_card import SPEC

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from datacreate.filters.exact import ExactDuplicates, ExactOptions
 from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.registry import FILTERS, FilterOptions, filter_report, make_filters
-from datacreate.formats.candidate import RejectReason
+from datacreate.formats.reject import RejectReason
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
 
@@ -81,6 +81,6 @@ def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:
 
 
 def test_each_filter_has_a_reason_of_its_own_and_its_options() -> None:
-    reasons = [one.reject_reason() for one in FILTERS]
+    reasons = [one.reason for one in FILTERS]
     assert len({*reasons}) == len(FILTERS)
     assert [name for one in FILTERS for name in one.option_names] == list(FilterOptions.model_fields)

@@ -16,6 +16,7 @@ from tests.process import ROOT
 
 MODULE = """
 from datacreate.filters.filter import Filter
+from datacreate.formats.reject import RejectReason
 from datacreate.settings import Settings, setting
 
 
@@ -25,7 +26,7 @@ class DigitsOptions(Settings):
 
 class Digits(Filter):
     name = "digits"
-    reason = "too_many_digits"
+    reason = RejectReason.TOO_MANY_DIGITS
     option_names = ("max_digits",)
     needs_embedder = True
     remaining_if_off = "long numbers"
@@ -48,7 +49,7 @@ ADDED = [
     ("filters/registry.py", "class FilterOptions(", "class FilterOptions(DigitsOptions, "),
     ("filters/registry.py", "FILTERS: tuple[type[Filter], ...] = (", "FILTERS: tuple[type[Filter], ...] = (Digits, "),
     (
-        "formats/candidate.py",
+        "formats/reject.py",
         '    INVALID_JSON = "invalid_json"\n',
         '    INVALID_JSON = "invalid_json"\n    TOO_MANY_DIGITS = "too_many_digits", "try a larger --max-digits"\n',
     ),

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from datacreate.cli.commands import datacreate
-from datacreate.formats.candidate import RejectReason
+from datacreate.formats.reject import RejectReason
 from datacreate.formats.schema_keywords import KEYWORDS
 
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import DatacreateError, ExampleError, UsageError
-from datacreate.formats.candidate import Candidate, Reject
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.reject import Reject
 from datacreate.formats.response import build_response_schema, parse_completion
 from datacreate.formats.task_format import read_format
 from datacreate.runs.formatting_examples import read_examples

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from datacreate.formats.candidate import Candidate, Reject, RejectReason
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.response import parse_completion, parse_item
 from datacreate.formats.task_format import TaskFormat, read_format, specialize
 from datacreate.runs.formatting_examples import read_examples

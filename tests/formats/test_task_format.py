@@ -11,9 +11,10 @@ import jsonschema
 import pytest
 
 from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
+from datacreate.formats.candidate import Candidate, validate_example
 from datacreate.formats.example import Example, canonical_json, field_text
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.response import build_response_schema, parse_item
 from datacreate.formats.schema_keywords import resolve_refs
 from datacreate.formats.task_format import TaskFormat, load_format, read_format, specialize

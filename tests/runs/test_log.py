@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged
-from datacreate.formats.candidate import Reject, RejectReason
+from datacreate.formats.reject import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum, read_log
 from datacreate.verification.scoring import Scored
