@@ -137,8 +137,8 @@ class Preset(FrozenModel):
 
 
 def preset_files() -> dict[str, Path]:
-    """Preset files by name; a shipped one takes precedence over a user's own of the same name."""
-    folders = (data_dir() / "presets", shipped("models"))
+    """Preset files by name; a user's own one takes precedence over a shipped one of the same name."""
+    folders = (shipped("models"), data_dir() / "presets")
     return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
 
 

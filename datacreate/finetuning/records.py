@@ -64,12 +64,15 @@ class Condition(Record):
     settings: tuple[str, ...] | None = None  # with which rows were created, as `near=0.7`; the digest decides
 
     def is_same(self, requested: Condition) -> bool:
-        """Whether this stored condition is the requested one. Older ones have no hash of a file, and no settings."""
+        """Whether this stored condition is the requested one, even if an older version stored it.
+
+        Those stored before December 2026 have no settings, and no hash of a file in the name.
+        """
         names = (requested.name, re.sub(r" \([0-9a-f]{8}\)", "", requested.name))
         return any(self == requested.model_copy(update={"name": name, "settings": self.settings}) for name in names)
 
 
-class Scores(Record, extra="ignore"):  # older files have more fields
+class Scores(Record, extra="ignore"):  # files from before December 2026 also have Matthews' coefficient
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int = Field(ge=1)

@@ -68,15 +68,15 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
                 condition = model.evaluation.condition.model_copy(update={"settings": None})
                 key = (model.evaluation.digest, condition, _setup(model), model.evaluation.seed)
                 if key in evaluated:
-                    raise TrainingError(f"same model and test rows as {evaluated[key].path}: counted once")
-                evaluated[key] = model
+                    skipped[str(folder)] = f"same model and test rows as {evaluated[key].path}: counted once"
+                evaluated.setdefault(key, model)
             elif PREDICTIONS in files:
-                raise TrainingError(f"unfinished: predictions but no {EVALUATION}; evaluate the model again")
+                skipped[str(folder)] = f"unfinished: predictions but no {EVALUATION}; evaluate the model again"
             if "config.json" in files and "log.jsonl" in files:
                 runs[str(folder)] = RunDirectory(folder).summary()
             if TRAINING in files and any((folder / TRIALS).glob("seed-*")):  # its finished seeds are used
                 seeds = len(TrainingDirectory(folder).models())
-                raise TrainingError(f"unfinished training (finished seeds: {seeds}); run its `train` again")
+                skipped[str(folder)] = f"unfinished training (finished seeds: {seeds}); run its `train` again"
         except (DatacreateError, OSError) as error:
             skipped[str(folder)] = str(error).removeprefix(f"{folder}{os.sep}")
     notify(f"{len(evaluated)} evaluations, {len(runs)} runs")

@@ -98,7 +98,7 @@ class RunStats:
             self.consecutive_failures += not commit.released
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
-        if not commit.released:  # old logs repeat the number of the first commit there
+        if not commit.released:  # logs from before December 2026 repeat the number of the first commit there
             self.thinking_tokens += commit.thinking_tokens
         self.scoring_tokens += commit.scoring_tokens
         self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)

@@ -54,6 +54,8 @@ def test_a_users_own_preset(data_folder: Path) -> None:
     (data_folder / "presets" / "mine.yaml").write_text(text)
     assert load_presets().keys() == {*SHIPPED, "mine"}
     assert find_sources("org/mine")[0] == find_preset("mine")
+    (data_folder / "presets" / "qwen3-8b.yaml").write_text(text)
+    assert find_preset("qwen3-8b").license == "MIT" != SHIPPED["qwen3-8b"].license
 
 
 def test_a_misspelled_setting_names_the_file_and_the_key(tmp_path: Path) -> None:
