@@ -41,7 +41,6 @@ from datacreate.finetuning.train import (
     training_spec,
 )
 from datacreate.finetuning.training_rows import (
-    SIZES_BY_EXAMPLE,
     ClassificationExample,
     check_distinct,
     read_file,
@@ -54,7 +53,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.row_file import MAX_EXAMPLES
 from datacreate.libraries import quiet
 from datacreate.messages import Notify, Progress
-from datacreate.runs.config import CreateConfig, ResultOptions, RunSpec
+from datacreate.runs.config import SIZES_BY_EXAMPLE, CreateConfig, ResultOptions, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals

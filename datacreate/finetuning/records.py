@@ -61,7 +61,7 @@ class Condition(Record):
     generator: str | None = None  # the model that wrote the created rows
     example: str | None = None  # id of the formatting example
     digest: str  # SHA-256 of the rows
-    settings: tuple[str, ...] | None = None  # with which rows were created, as `near=0.7`; the digest decides
+    settings: tuple[str, ...] | None = None  # `RunSpec.compared_settings`; the digest decides
 
     def is_same(self, requested: Condition) -> bool:
         """Whether this stored condition is the requested one, even if an older version stored it.

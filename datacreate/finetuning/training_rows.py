@@ -28,20 +28,11 @@ from datacreate.formats.roles import label_text
 from datacreate.formats.row_file import is_row_file
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.runs.config import RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.validated_rows import ValidRow, read_rows
 from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
-
-SIZES_BY_EXAMPLE = ("max_tokens", "longest_text")  # sampling settings that follow from the longest example
-
-_COMPARED_SETTINGS = {
-    "max_parent_uses", "shots", "chat_template_kwargs", "instruction", "label_ratio", "corpus", "attributes",
-    "embedding_model",
-}  # fmt: skip
-"""Fields of `RunSpec` in which two runs of one condition should not differ, beside filters, sampling, verification."""
 
 
 @dataclass(frozen=True)
@@ -142,18 +133,8 @@ def _read_run(path: Path, *, with_verifier_probabilities: bool) -> Source:
         benchmark=spec.benchmark,
         generator=spec.model,
         example=spec.improves or spec.examples_id,
-        settings=_settings(spec),
+        settings=spec.compared_settings,
     )
-
-
-def _settings(spec: RunSpec) -> tuple[str, ...]:
-    """The settings of a run beside its strategy, generator, example and seed, as `near=0.7`; not those by default."""
-    values = spec.model_dump(mode="json", include=_COMPARED_SETTINGS, exclude_defaults=True)
-    values |= spec.filters.model_dump(mode="json", exclude={"decontaminate"}, exclude_defaults=True)
-    values |= {name: value for name, value in spec.sampling.items() if name not in SIZES_BY_EXAMPLE}
-    if checks := spec.verification:
-        values |= {"verify": checks.mode, "verifier": checks.model, "label_noise_check": checks.label_noise_check}
-    return tuple(f"{name}={canonical_json(value)}" for name, value in sorted(values.items()) if value is not None)
 
 
 def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFormat] = ()) -> Source:

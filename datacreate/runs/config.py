@@ -29,7 +29,7 @@ from datacreate.filters.decontamination import Decontamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import DecontaminationSetSpec
 from datacreate.filters.registry import FILTERS, FilterOptions, filters_need_embedder
-from datacreate.formats.example import Example, Json
+from datacreate.formats.example import Example, Json, canonical_json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES, find_strategy
@@ -47,6 +47,8 @@ _NOT_IN_PAPER = (
     *(name for filter_class in FILTERS if filter_class not in _PAPER_FILTERS for name in filter_class.option_names),
 )  # fmt: skip
 """Settings that `--recipe paper` refuses."""
+
+SIZES_BY_EXAMPLE = ("max_tokens", "longest_text")  # sampling settings that follow from the longest example
 
 
 class ResultOptions(Settings):
@@ -344,7 +346,7 @@ class RunSpec(InputSpec):
 
     @property
     def generators(self) -> tuple[GeneratorSpec, ...]:
-        """The models that write examples, also if there is only one."""
+        """The models that write examples, even if there is only one."""
         only = GeneratorSpec(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
         return self.mixture or (only,)
 
@@ -352,6 +354,17 @@ class RunSpec(InputSpec):
     def examples_id(self) -> str:
         """The id of the formatting example; of several, one for all."""
         return Example(self.examples[0] if len(self.examples) == 1 else {"examples": list(self.examples)}).id
+
+    @property
+    def compared_settings(self) -> tuple[str, ...]:
+        """Those that are not defaults, as `near=0.7`, without strategy, generator, example and seed."""
+        names = "max_parent_uses shots chat_template_kwargs instruction label_ratio corpus attributes embedding_model"
+        values = self.model_dump(mode="json", include=set(names.split()), exclude_defaults=True)
+        values |= self.filters.model_dump(mode="json", exclude={"decontaminate"}, exclude_defaults=True)
+        values |= {name: value for name, value in self.sampling.items() if name not in SIZES_BY_EXAMPLE}
+        if checks := self.verification:
+            values |= {"verify": checks.mode, "verifier": checks.model, "label_noise_check": checks.label_noise_check}
+        return tuple(f"{name}={canonical_json(value)}" for name, value in sorted(values.items()) if value is not None)
 
     @property
     def max_in_flight(self) -> int:
