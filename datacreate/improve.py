@@ -338,7 +338,7 @@ def read_improve_inputs(config: ImproveConfig) -> ImproveInputs:
 def _human_split(examples: Sequence[ClassificationExample], source: int, dev: Path) -> HeldOutSplit:
     """Hold out the human rows, which have this number of the source. Raises UsageError if all are among the others."""
     is_human = [example.family.startswith(f"{source}:") for example in examples]
-    texts = [(example.text, example.passage, example.options) for example in examples]
+    texts = [example.inputs for example in examples]
     trained = [row for row, human in enumerate(is_human) if not human]
     trained_texts = {texts[row] for row in trained}
     held_out = [row for row, text in enumerate(texts) if is_human[row] and text not in trained_texts]

@@ -18,6 +18,9 @@ from datacreate.finetuning.encoder import encode, has_passages, load_config, loa
 from datacreate.finetuning.evaluate import TestSet, read_test_file, read_test_set
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
+    HUMAN,
+    MIXED,
+    ZERO_SHOT,
     HeadSpec,
     ModelSelection,
     TrainedModel,
@@ -27,6 +30,7 @@ from datacreate.finetuning.records import (
 )
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
+    Source,
     TrainingSet,
     benchmark_head,
     check_distinct,
@@ -137,6 +141,12 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
         digest = chosen.sha256
         if unusable := len(chosen.examples) - len(validation_rows):
             notify(f"skipped validation rows: {unusable} of {len(chosen.examples)}")
+        trained = {row.inputs for row in rows}
+        if config.validation and (repeated := sum(row.inputs in trained for row in validation_rows)):
+            notify(
+                f"warning: {config.validation} has rows that the model is trained on ({repeated} of "
+                f"{len(validation_rows)}); their score says nothing of other rows"
+            )
     elif selection == "held-out" and len(rows) >= MIN_ROWS_TO_SPLIT:
         split = held_out_splits(rows, found.head, VALIDATION_FOLDS)[0]
         validation_rows = [_with_most_probable_answer(rows[row]) for row in split.held_out]
@@ -248,6 +258,8 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     sources = [
         read_source(source, with_verifier_probabilities=soft_labels, options=config) for source in config.sources
     ]
+    if config.condition:
+        _check_condition(config.condition, sources)
     if config.human_count is not None:  # of a benchmark alone, these are the rows of `--count`
         if not any(source.is_human for source in sources):
             raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
@@ -277,6 +289,20 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     if soft_labels and unverified:
         notify(f"rows that were not verified: {unverified} of {total}; they are trained on their label alone")
     return rows
+
+
+def _check_condition(name: str, sources: Sequence[Source]) -> None:
+    """Raise UsageError if reports use the name of a condition for other rows."""
+    human = [source.is_human for source in sources]
+    meaning = ""
+    if name == HUMAN and not all(human):
+        meaning = "the human rows of a benchmark alone"
+    elif name.startswith(MIXED) and not any(human):
+        meaning = "created rows together with the human rows of a benchmark"
+    elif name == ZERO_SHOT:
+        meaning = "models that are not trained"
+    if meaning:
+        raise UsageError(f"--condition {name}: reports use this name for {meaning}; choose another name")
 
 
 def _notify_rare_labels(rows: TrainingSet, notify: Notify) -> None:

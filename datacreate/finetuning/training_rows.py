@@ -170,6 +170,10 @@ class ClassificationExample:
     values: Mapping[str, Json] = field(default_factory=dict, compare=False)  # the row
     family: str = ""  # of a training row: the number of the source and the family there, as `0:FAMILY`
 
+    @property
+    def inputs(self) -> tuple[str, str | None, tuple[str, ...]]:
+        return self.text, self.passage, self.options
+
 
 @dataclass(frozen=True)
 class TrainingSet:

@@ -18,7 +18,7 @@ from datacreate.engines.options import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import expand_home, read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import HUMAN, MIXED
+from datacreate.finetuning.records import HUMAN, MIXED, ZERO_SHOT
 from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
 from datacreate.messages import did_you_mean
 from datacreate.runs.attributes import read_attributes
@@ -223,7 +223,7 @@ class SweepPlan(Settings):
     @classmethod
     def _check_variants(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
         for name in variants:
-            if name in CONDITIONS:
+            if name in (*CONDITIONS, ZERO_SHOT):
                 kind = "strategy" if name in STRATEGIES else "condition"
                 raise ValueError(f"{name!r} is a {kind}; choose another name")
             if not re.fullmatch(r"\w[\w.-]*", name):

@@ -255,6 +255,30 @@ def test_rows_of_ones_own_can_choose(home: Path, tmp_path: Path, encoder: str) -
         assert (ended.code, words in ended.err) == (2, True), ended.err
 
 
+def test_validation_rows_that_are_trained_on_are_said(home: Path, tmp_path: Path, encoder: str) -> None:
+    rows, notes = write_rows(tmp_path / "train.jsonl", claims(60)), list[str]()
+    some = write_rows(tmp_path / "some.jsonl", [*claims(60)[40:], *claims(10, 7)])
+    none = write_rows(tmp_path / "none.jsonl", claims(20, 7))
+    for file in (rows, some, none):
+        prepare(config(rows, tmp_path / "out", encoder, validation=file), notes.append)
+    for note, file, count in zip(notes, (rows, some), ("60 of 60", "20 of 30"), strict=True):
+        assert note.startswith(f"warning: {file} has rows that the model is trained on ({count})")
+
+
+def test_a_condition_has_no_name_that_reports_use_for_other_rows(home: Path, tmp_path: Path, encoder: str) -> None:
+    file, out = write_rows(tmp_path / "train.jsonl", claims(60)), tmp_path / "out"
+    refused: list[tuple[str, list[Any]]] = [
+        ("human", [file]), ("human", ["creak", file]), ("human+mine", [file]), ("zero-shot", ["creak"]),
+    ]  # fmt: skip
+    for name, sources in refused:
+        with pytest.raises(UsageError, match=rf"^--condition {re.escape(name)}: .*; choose another name$"):
+            prepare(config(sources, out, encoder, condition=name))
+    allowed: list[tuple[str, list[Any]]] = [("human", ["creak"]), ("human+mine", ["creak", file]), ("mine", [file])]
+    for name, sources in allowed:
+        found = prepare(config(sources, out, encoder, condition=name))
+        assert found.training.condition.name == name
+
+
 def test_values_with_which_a_model_hardly_learns_are_said(home: Path, tmp_path: Path, encoder: str) -> None:
     def notes(rows: list[dict[str, Any]], **changes: Any) -> list[str]:
         found: list[str] = []

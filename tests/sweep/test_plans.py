@@ -63,6 +63,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
     ({"variants": {"mine": {"strategy": "tre"}}}, "variants.mine.strategy: no strategy 'tre' (did you mean tree?)"),
     ({"variants": {"tree": {"strategy": "tree"}}}, "variants: 'tree' is a strategy; choose another name"),
+    ({"variants": {"zero-shot": {"strategy": "tree"}}}, "variants: 'zero-shot' is a condition; choose another name"),
     ({"variants": {"a b": {"strategy": "tree"}}}, "variants: 'a b': use letters, digits"),
     ({"variants": {"mine": "tree"}}, "variants.mine: give a mapping"),
     ({"variants": {"mine": {"strategi": "tree"}}}, "variants.mine.strategi: no such key (did you mean strategy"),
