@@ -266,7 +266,7 @@ def check_server(url: str, model: str | None) -> Finding:
     from datacreate.checkpoints.checkpoint import served_checkpoint
     from datacreate.engines.factory import LocalModel, make_client, only_model
     from datacreate.engines.options import EngineOptions
-    from datacreate.engines.self_test import scoring_test
+    from datacreate.engines.server_tests import scoring_test
 
     try:
         options = EngineOptions.of(url=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
@@ -279,4 +279,4 @@ def check_server(url: str, model: str | None) -> Finding:
                 return Finding(url, "warn", str(error), "create with --verify off")
     except DatacreateError as error:
         return Finding(url, "fail", str(error), "check the address, DATACREATE_API_KEY, and the server's log")
-    return Finding(url, "ok", f"{name}: schemas and scores pass the self-test")
+    return Finding(url, "ok", f"{name}: schemas and scores pass the server tests")

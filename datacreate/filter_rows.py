@@ -19,7 +19,7 @@ from datacreate.creation.decontamination_sets import find_decontamination_sets, 
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
-from datacreate.engines.self_test import scoring_test
+from datacreate.engines.server_tests import scoring_test
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
 from datacreate.filters.filter import Filter, FilterResources, Threshold, first_reject, threshold_setting

@@ -15,7 +15,7 @@ from datacreate.checkpoints.checkpoint import SERVED_AS, Checkpoint
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
-from datacreate.engines.self_test import scoring_test
+from datacreate.engines.server_tests import scoring_test
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import ModelAnswers, TestSet, load_or_evaluate, read_test_set
 from datacreate.finetuning.records import ZERO_SHOT, Condition, Evaluation

@@ -94,7 +94,7 @@ class Server:
     reason: str | None = None  # replaces the finish reason
     thought: int | None = None  # tokens of thinking that it reports with an answer
     fault: Fault | None = None  # answers all chat requests, if set
-    fault_after: int | None = None  # after this number of answers `later_fault` answers all but the self-test
+    fault_after: int | None = None  # after this number of answers `later_fault` answers all but the server tests
     later_fault: Fault | None = None
     key: str | None = None  # required API key
     tls: Path | None = None  # its certificate and key, in one file
@@ -105,7 +105,7 @@ class Server:
     page: bytes | None = None  # response for unknown paths, instead of 404
     once: dict[str, int] = field(default_factory=dict)  # path -> the status of its next response
     requests: Counter[str] = field(default_factory=Counter)  # path -> requests
-    answered: int = 0  # real requests, the self-test aside
+    answered: int = 0  # real requests, without those of server tests
     out: int = 0
     most_out: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -292,7 +292,7 @@ def _schema(body: dict[str, Any]) -> Any:
 
 
 def _tests(body: dict[str, Any]) -> bool:
-    """Whether a request belongs to the self-test: it asks for one item, real ones for more."""
+    """Whether a request belongs to a server test: it asks for one item, real ones for more."""
     return bool(body.get("logprobs")) or _schema(body).get("maxItems") == 1
 
 

@@ -259,7 +259,7 @@ def test_a_pulled_model_is_listed_and_a_damaged_one_is_a_failure(data: Path) -> 
 def test_servers_are_tested_with_a_schema_and_a_score() -> None:
     with Server() as server:
         found = look("--url", server.url)[server.url]
-        assert (found.state, found.message) == ("ok", "scripted: schemas and scores pass the self-test")
+        assert (found.state, found.message) == ("ok", "scripted: schemas and scores pass the server tests")
         assert look("--url", server.url, "--model", "another")[server.url].state == "fail"
         server.scores = "uniform"
         assert look("--url", server.url)[server.url].state == "warn"

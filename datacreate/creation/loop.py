@@ -29,7 +29,7 @@ from datacreate.creation.run_models import (
 from datacreate.creation.state import RunState
 from datacreate.engines.factory import check_engine
 from datacreate.engines.options import ENGINE_KINDS
-from datacreate.engines.self_test import run_schema_test, scoring_test
+from datacreate.engines.server_tests import run_schema_test, scoring_test
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.filter import FilterResources
 from datacreate.filters.registry import make_filters

@@ -49,7 +49,7 @@ class Pipeline:
         self._to_score: list[_Scoring] = []  # a heap
         self._in_scoring: dict[int, _Scoring] = {}  # by the id of the scoring request
         self._parsed: dict[int, ParsedCompletion] = {}
-        self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the self-test uses -1
+        self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the server tests use -1
 
     def submit(self) -> None:
         """Send scoring requests, then the requests of `RunState.to_submit`, until no model has free capacity."""

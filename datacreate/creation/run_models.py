@@ -132,7 +132,7 @@ class ModelClients:
     def start(
         self, notify: Notify, generation_tests: Sequence[ServerTest], scoring_tests: Sequence[ServerTest]
     ) -> None:
-        """Start the servers, and return when all have passed their self-tests.
+        """Start the servers, and return when all have passed the tests.
 
         Each generator gets `generation_tests`, the verifier `scoring_tests`. Raises EngineError if a server fails.
         """

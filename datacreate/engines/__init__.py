@@ -13,10 +13,10 @@ In the order in which one request passes them:
   request.py         Request, Completion, ServerTest
   model_client.py    ModelClient: submits requests, and returns completions
   server_pool.py     ServerPool: chooses a server; retries, lost servers
-  server.py          Server: HTTP, recognition, self-test, tokenizer
+  server.py          Server: HTTP, recognition, tests, tokenizer
   chat_api.py        Request -> JSON body, JSON answer -> Completion
   server_errors.py   why a server did not answer: exceptions, HTTP statuses
-  self_test.py       the tests that a server must pass before a run
+  server_tests.py    the tests that a server must pass before a run
   engine_kind.py     EngineKind: what differs between engines
   vllm.py            vLLM: command line, environment and memory of its server, its requests
   llamacpp.py        the same for llama.cpp, and the process of its server

@@ -78,8 +78,8 @@ class EngineKind:
     # The requests that its servers understand
     penalty_field = "repetition_penalty"
     thinking_field: str | None = None  # the field for the most tokens of thinking
-    may_use_llguidance = False  # whether it may accept a schema for llguidance; the self-test finds out
-    self_test_fields: Mapping[str, Any] = {}  # for requests of a self-test
+    may_use_llguidance = False  # whether it may accept a schema for llguidance; the server tests find out
+    test_fields: Mapping[str, Any] = {}  # for the requests of server tests
 
     def build(self) -> str | None:
         """The installed build, by its option of scripts/setup; None if it is not installed."""
@@ -128,8 +128,8 @@ class EngineKind:
         """The body of a /tokenize request for a prompt with its chat template; None if it cannot count its tokens."""
         return None
 
-    async def after_self_test(self, send: Send, slots: int) -> None:
-        """Prepare a server of this machine that has passed its self-test."""
+    async def after_tests(self, send: Send, slots: int) -> None:
+        """Prepare a server of this machine that has passed the tests."""
 
 
 OTHER_SERVER = EngineKind()

@@ -51,7 +51,7 @@ class _LlamaCpp(EngineKind):
     penalty_field = "repeat_penalty"
     thinking_field = "thinking_budget_tokens"
     may_use_llguidance = True  # if it is built with it
-    self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_self_test`
+    test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_tests`
 
     def build(self) -> str | None:
         return self.name if installed_version("xllamacpp") else None
@@ -111,7 +111,7 @@ class _LlamaCpp(EngineKind):
         text = document.get("prompt") if status == 200 and isinstance(document, dict) else None
         return {"content": text, "add_special": True} if isinstance(text, str) else None
 
-    async def after_self_test(self, send: Send, slots: int) -> None:
+    async def after_tests(self, send: Send, slots: int) -> None:
         # Each slot has its own prompt cache: copy that of slot 0, which the tests used.
         file = {"filename": "prompt"}
         status, _ = await send("/slots/0?action=save", file)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from datacreate.engines.chat_api import ChatApi, parse_response
 from datacreate.engines.options import ENGINE_KINDS, EngineOptions
 from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
-from datacreate.engines.self_test import schema_enforcement_test
 from datacreate.engines.server_errors import (
     TEMPORARY,
     Busy,
@@ -31,6 +30,7 @@ from datacreate.engines.server_errors import (
     wrong_address,
 )
 from datacreate.engines.server_sources import Address
+from datacreate.engines.server_tests import schema_enforcement_test
 
 if TYPE_CHECKING:
     import httpx2
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _DEFAULT_SLOTS = 64  # of a server that does not report them
 _DEFAULT_CONTEXT = 4096  # tokens, if neither the server nor the user gives a number
 _CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
-_TEST_SECONDS = 120.0  # for one request of the self-test
+_TEST_SECONDS = 120.0  # for one request of a test
 _KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
 _MAX_BYTES = 8 * 2**20  # size limit of a response
 _MAX_NAME_CHARS = 500  # of a model
@@ -65,7 +65,7 @@ class Failures:
 
     last_problem: ServerProblem | None = None
     last_problem_not_busy: ServerProblem | None = None
-    total: int = 0  # failed requests and self-tests
+    total: int = 0  # failed requests and tests
     failed_requests: int = 0
     repeated_errors: int = 0  # requests that failed in a row, all with the same error
 
@@ -80,9 +80,9 @@ class Server:
         self.url, self.key = address.url, address.key
         self.version = ""
         self.in_flight = 0
-        self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
+        self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the tests
         self.suspended.set()
-        self.has_passed_self_test = False  # at least once
+        self.has_passed_tests = False  # at least once
         self.failures = Failures()
         self._was_busy = False  # whether it has ever answered HTTP 429
         self._options = options
@@ -119,18 +119,18 @@ class Server:
 
     @property
     def is_active(self) -> bool:
-        """Whether it passed the self-test and gets requests."""
+        """Whether it passed the tests and gets requests."""
         return not self.suspended.is_set()
 
     @property
     def is_settled(self) -> bool:
-        """Whether it passed or failed the self-test."""
+        """Whether it passed or failed the tests."""
         return self.is_active or self.failures.last_problem is not None
 
     @property
     def is_incompatible(self) -> bool:
         """Whether it can never be used. One that worked before may be behind a proxy that answers for a while."""
-        was_usable = self.is_active or self.has_passed_self_test
+        was_usable = self.is_active or self.has_passed_tests
         return not was_usable and isinstance(self.failures.last_problem, Incompatible)
 
     @property
@@ -139,12 +139,12 @@ class Server:
         limit = 1 if self.failures.failed_requests else self.max_in_flight
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
-    def count_failure(self, problem: ServerProblem, *, in_self_test: bool) -> bool:
+    def count_failure(self, problem: ServerProblem, *, in_test: bool) -> bool:
         """Count a failure, and suspend the server; returns whether it failed differently the last time."""
         failures, is_busy = self.failures, isinstance(problem, Busy)
         previous = failures.last_problem_not_busy
         is_new = str(problem) != str(previous)
-        if not in_self_test:
+        if not in_test:
             failures.failed_requests += 1
             if is_busy:
                 failures.repeated_errors = 0
@@ -170,7 +170,7 @@ class Server:
         await self._recognize()
         await self._find_request_form()
         await self.run_tests(tests)
-        self.has_passed_self_test = True
+        self.has_passed_tests = True
 
     async def run_tests(self, tests: Sequence[ServerTest]) -> None:
         """Run more tests, the last one with a prompt of the run: a local server then keeps it in its prompt cache.
@@ -180,14 +180,14 @@ class Server:
         for test in tests:
             await self._run_test(test)
         if tests and not self._is_remote:
-            await self._api.kind.after_self_test(self._send, self.slots)
+            await self._api.kind.after_tests(self._send, self.slots)
 
     async def _run_test(self, test: ServerTest) -> None:
         """Run one test. Raises Incompatible if it fails, Unavailable if there is no answer."""
         completions: list[Completion] = []
         for request in test.requests:
             try:
-                completions.append(await self.ask(request, self_test=True))
+                completions.append(await self.ask(request, is_test=True))
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
         if reason := test.problem(completions):
@@ -218,17 +218,17 @@ class Server:
                     problems.append(error)  # some chat templates raise an error for a system role
         raise problems[0]
 
-    async def ask(self, request: Request, *, self_test: bool = False) -> Completion:
-        """Send a request and return the answer. `self_test`: it belongs to the self-test, which has less time.
+    async def ask(self, request: Request, *, is_test: bool = False) -> Completion:
+        """Send a request and return the response. `is_test`: it belongs to a test, which has less time.
 
         Raises Unavailable if there is no answer, Incompatible if there never will be.
         """
         tokens = await self.first_tokens(request.choices) if request.choices else None
         body, seconds = self._api.body(request, tokens), self._options.request_timeout
-        if self_test:
+        if is_test:
             if not self._api.thinking_limit(request):
                 seconds = min(seconds, _TEST_SECONDS)
-            body |= self._api.kind.self_test_fields
+            body |= self._api.kind.test_fields
         completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_response = time.monotonic()
         return completion
@@ -260,7 +260,7 @@ class Server:
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
         """The JSON of a response with HTTP status 200. Raises the `status_error` for other statuses."""
         status, document = await self._send(path, body, seconds)
-        if status == 404 and not self.has_passed_self_test:
+        if status == 404 and not self.has_passed_tests:
             raise wrong_address(path, f"HTTP 404: {short_text(document)}")
         if status != 200:
             raise status_error(status, document)

@@ -6,8 +6,8 @@
    A local server that died or hangs is restarted once.
 3. Is the server the cause, or the request? The request, if it fails again after another request, sent later, was
    completed. If none was, the last completed request is sent once more, to find out.
-4. A request is given up after three failures of which it may be the cause, and after one if the server refuses it
-   (HTTP 4xx).
+4. A request is given up after three failures of which it may be the cause, or after two if the server refuses it
+   (HTTP 4xx). Failures after the first count only if another request was completed since.
 5. The run stops, and can be resumed, if all servers fail five times in a row with the same error, or if no server was
    usable for too long. HTTP 429 (too many requests) never counts as the same error.
 
@@ -35,7 +35,7 @@ from datacreate.messages import Notify
 
 T = TypeVar("T")
 
-_MAX_FAILURES = 3  # of a request
+_MAX_FAILURES, _MAX_REJECTIONS = 3, 2  # of a request
 _MAX_REPEATED_ERRORS = 5  # of a server
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0  # before a suspended server is tested
 
@@ -61,7 +61,9 @@ class ServerPool:
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
+        # Tasks are kept, since an event loop has only weak references to them.
         self._monitors: dict[str, asyncio.Task[None]] = {}
+        self._pool_monitor: asyncio.Task[None] | None = None
         # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
         self.active_servers: list[Server] = []
         self._fatal_error: EngineError | StorageError | None = None  # why the run must stop, unless a server recovers
@@ -82,25 +84,29 @@ class ServerPool:
             raise self._fatal_error
 
     async def complete(self, request: Request) -> Completion:
-        """The answer of one of the servers to a request; a completion with an error if the request is given up."""
+        """The completion of a request by one of the servers; one with an error if the request is given up."""
         failures = 0  # of which the request may be the cause
         first_failure: int | None = None  # how many requests had been sent before it
         while True:
             server = await self._free_server()
+            sent = request
             try:
                 cause_is_unknown = first_failure is not None and self._last_completed_number <= first_failure
                 if cause_is_unknown and self._last_completed:
-                    await self._ask(server, self._last_completed)
-                return await self._ask(server, request)
+                    sent = self._last_completed
+                    await self._ask(server, sent)
+                    sent = request
+                return await self._ask(server, sent)
             except Incompatible as problem:
                 self._suspend(server, problem)
             except Unavailable as problem:
+                # While another request was sent in its place, further ones may have been completed.
+                if sent is request and (first_failure is None or self._last_completed_number > first_failure):
+                    failures += problem.request_may_be_cause
+                    if failures >= (_MAX_REJECTIONS if isinstance(problem, RequestRejected) else _MAX_FAILURES):
+                        return Completion(request.id, "", "error", error=f"{failures} failures: {problem}")
                 if first_failure is None:
                     first_failure = self._sent
-                elif self._last_completed_number > first_failure:
-                    failures += problem.request_may_be_cause
-                if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_FAILURES):
-                    return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
                 self._suspend(server, problem)
 
     async def query(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
@@ -146,13 +152,13 @@ class ServerPool:
             self._fatal_error = None
             self._wake()
 
-    def _suspend(self, server: Server, problem: ServerProblem, *, in_self_test: bool = False) -> None:
+    def _suspend(self, server: Server, problem: ServerProblem, *, in_test: bool = False) -> None:
         """Send a server that failed no more requests, and say why unless that was said. Its monitor goes on with it."""
-        if not (in_self_test or server.is_active):
+        if not (in_test or server.is_active):
             return  # another request has suspended it
-        is_new = server.count_failure(problem, in_self_test=in_self_test)
+        is_new = server.count_failure(problem, in_test=in_test)
         self._update_active_servers()
-        if not in_self_test:
+        if not in_test:
             self._check_repeated_errors(server, problem)
         if server.is_incompatible:
             message = f"{server.url} cannot be used: {problem}"
@@ -164,7 +170,7 @@ class ServerPool:
 
     def _check_repeated_errors(self, server: Server, problem: ServerProblem) -> None:
         """Stop the run if all servers in use, this one among them, have repeated an error too often."""
-        used = [server, *(other for other in self._servers.values() if other.has_passed_self_test)]
+        used = [server, *(other for other in self._servers.values() if other.has_passed_tests)]
         if all(one.failures.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
             self._fatal_error = ServersUnavailable(
                 f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
@@ -188,9 +194,9 @@ class ServerPool:
                 self._update_active_servers()
                 await server.suspended.wait()
             except ServerProblem as problem:
-                self._suspend(server, problem, in_self_test=True)
+                self._suspend(server, problem, in_test=True)
             except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
-                self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_self_test=True)
+                self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_test=True)
             if server.is_incompatible and not self._source.changes:
                 return  # no other server can start at its address
             if self._is_broken(server):
@@ -226,8 +232,10 @@ class ServerPool:
         failing = [server for server in self._servers.values() if server.failures.last_problem]
         reasons = "; ".join(f"{server.url}: {server.failures.last_problem}" for server in failing[:_SHOWN_SERVERS])
         if failing and all(server.is_incompatible for server in failing):
-            other = "server (`datacreate doctor --url URL` tests it)" if self._source.remote else "--model or --engine"
-            return EngineError(f"no server can be used: {reasons}; or use another {other}")
+            advice = "use another --model or --engine"
+            if self._source.remote:
+                advice = "use a server that passes the tests of `datacreate doctor --url URL`"
+            return EngineError(f"no server can be used: {reasons}; {advice}")
         reason = self._source.failed or reasons or f"no server at {self._source.description}"
         advice = "check --url, or start the server, and " if self._source.remote else ""
         return ServersUnavailable(f"no server answers: {reason}; {advice}run the same command to resume")
@@ -281,8 +289,8 @@ class ServerPool:
             try:
                 await server.run_tests(tests)
             except ServerProblem as problem:
-                # These tests are a part of its self-test.
-                server.has_passed_self_test = isinstance(problem, Unavailable)
+                # These tests belong to those before the run.
+                server.has_passed_tests = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
         servers = self._servers.values()
         if any(server.is_incompatible for server in servers) and not any(server.is_active for server in servers):

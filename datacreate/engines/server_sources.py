@@ -291,7 +291,7 @@ class LocalServers(ServerSource):
             if server.restarted:
                 del self._servers[url]
                 if not self._servers:
-                    self.failed = f"{reason} failed again after a restart"
+                    self.failed = f"{reason}; it failed again after a restart"
                 return f"{reason}; not restarted a second time"
             server.restarted = True
             server.launch()

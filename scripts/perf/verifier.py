@@ -23,7 +23,7 @@ from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
-from datacreate.engines.self_test import scoring_test
+from datacreate.engines.server_tests import scoring_test
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 from datacreate.prompts.label_scoring import label_question

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -11,10 +13,15 @@ from typing import Any
 import pytest
 
 from datacreate.engines import server_pool
+from datacreate.engines.chat_api import ChatApi
+from datacreate.engines.model_client import ModelClient
+from datacreate.engines.options import EngineOptions
+from datacreate.engines.request import Request, Sampling
+from datacreate.engines.server_sources import RunningServers
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
-from tests.engines.helpers import Notes, failed_requests, make
-from tests.making import examples, train
+from tests.engines.helpers import Notes, answers, failed_requests, make
+from tests.making import commits, examples, train
 from tests.servers import MODEL, Fault, Handler, Server, cut_off, hanging, refusing, sending, silent, until
 
 
@@ -79,7 +86,7 @@ def test_without_any_server_the_run_stops_resumable(tmp_path: Path, server: Serv
 
 
 class CountsNoTokens(Server):
-    """It passes the self-test, but cannot say how long a prompt is, which a run asks before its first request."""
+    """It passes the server tests, but cannot say how long a prompt is, which a run asks before its first request."""
 
     def handle(self, handler: Handler, body: Any) -> None:
         if handler.path == "/tokenize":
@@ -109,7 +116,7 @@ FAILURES: dict[str, tuple[Fault, str]] = {
     ("failure", "width"), [*((name, 1) for name in FAILURES), ("HTTP 500", 4), ("half an answer", 4)]
 )
 def test_if_all_requests_fail_the_server_is_the_cause(tmp_path: Path, failure: str, width: int) -> None:
-    """The self-test passes. The run stops resumable, and ends later with the very same bytes."""
+    """The server tests pass. The run stops resumable, and ends later with the very same bytes."""
     fault, says = FAILURES[failure]
     settings: dict[str, Any] = {"concurrency": width, "max_num_seqs": width, "count": 25, "num_examples": 5}
     with Server(fault_after=3, later_fault=fault) as server:
@@ -131,7 +138,7 @@ def test_if_all_requests_fail_the_server_is_the_cause(tmp_path: Path, failure: s
 def test_the_same_error_five_times_in_a_row_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
-    """The server passes its self-test each time, so that it would be tried again for ever."""
+    """The server passes the tests each time, so that it would be tried again for ever."""
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.001)
     fault, says = FAILURES[failure]
     with Server(fault_after=3, later_fault=fault) as server:
@@ -162,25 +169,65 @@ def test_a_server_that_always_fails_does_not_stop_a_run_with_others(
     assert failures.count(other) == 1
 
 
-@pytest.mark.parametrize(("status", "num_chains"), [(400, 3), (500, 1)])
+@pytest.mark.parametrize(("status", "num_chains", "most_failures"), [(400, 3, 2), (500, 1, 3)])
 def test_if_others_succeed_the_request_is_the_cause(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int, most_failures: int
 ) -> None:
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
     failing: list[str] = []
+    failures: list[int] = []
 
     def fail_one(handler: Handler, body: dict[str, Any]) -> None:
         prompt = str(body["messages"])
         if handler.owner.answered >= 10 and not failing and "word" in prompt:
             failing.append(prompt)
         if prompt in failing:
+            failures.append(status)
             return handler.reply({"error": {"message": "out of cheese"}}, status)
         return handler.reply(handler.owner.answer(body))
 
     with Server(fault=fail_one) as server:
         make(tmp_path / "run", server, count=150, strategy="random", num_chains=num_chains)
-    assert failing
-    assert failed_requests(tmp_path / "run") >= 1
+    rejects = [reject for commit in commits(tmp_path / "run") for reject in commit.rejects]
+    texts = [reject.text for reject in rejects if reject.reason == "no_response"]
+    assert texts == [f"{most_failures} failures: HTTP {status}: out of cheese"] * (len(failures) // most_failures)
+    assert texts
+
+
+def test_a_failure_of_the_request_that_is_sent_instead_is_not_that_of_the_request(
+    server: Server, other: Server
+) -> None:
+    """To find out whether the server is the cause, the last completed request is sent again. It fails, while another
+    request is completed."""
+    sent: Counter[str] = Counter()
+    sent_again, other_is_completed = Event(), Event()
+
+    def fail(handler: Handler, body: dict[str, Any]) -> None:
+        prompt = body["messages"][-1]["content"]
+        sent[prompt] += 1
+        if (prompt, sent[prompt]) == ("completed", 2):
+            sent_again.set()
+            other_is_completed.wait(20)
+        if (prompt, sent[prompt]) in (("failing", 1), ("completed", 2)):
+            return handler.reply({"error": {"message": "out of cheese"}}, 400)
+        return handler.reply(handler.owner.answer(body))
+
+    def request(number: int, prompt: str) -> Request:
+        schema = {"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2}
+        return Request(number, [{"role": "user", "content": prompt}], json.dumps(schema), Sampling(100))
+
+    for each in (server, other):
+        each.fault_after, each.later_fault = 0, fail
+    options = EngineOptions(url=(server.url, other.url), max_num_seqs=4)
+    with closing(ModelClient(RunningServers(options.url), ChatApi((MODEL,)), options)) as client:
+        answers(client, request(0, "completed"))
+        client.submit(request(1, "failing"))
+        assert sent_again.wait(20)
+        answers(client, request(2, "other"))
+        other_is_completed.set()
+        [completion] = client.poll(60.0)
+    assert completion.error is None
+    assert sent == {"completed": 2, "failing": 2, "other": 1}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +242,7 @@ def test_others_replace_one_that_fails(tmp_path: Path, server: Server, other: Se
 
 
 @pytest.mark.parametrize("fault", [refusing(500), sending(b"<html>Bad gateway</html>"), cut_off, hanging])
-def test_a_server_that_fails_the_self_test_is_one_line(tmp_path: Path, server: Server, fault: Fault) -> None:
+def test_a_server_that_fails_a_server_test_is_one_line(tmp_path: Path, server: Server, fault: Fault) -> None:
     server.fault = fault
     with pytest.raises(ServersUnavailable, match=server.url) as failure:
         make(tmp_path / "run", server, request_timeout=2.0)

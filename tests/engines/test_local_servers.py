@@ -198,7 +198,7 @@ def test_no_server_is_left_if_one_is_being_restarted_when_the_run_ends(tmp_path:
 @needs_llamacpp
 def test_a_server_that_is_killed_twice_stops_the_run_resumable(tmp_path: Path, tiny_gguf: Path) -> None:
     notes = Notes(lambda: [server.kill() for server in servers_of(os.getpid())])
-    says = r"ended \(exit code -9\).*failed again after a restart; run the same command"
+    says = r"ended \(exit code -9\): .*; it failed again after a restart; run the same command"
     with pytest.raises(ServersUnavailable, match=says):
         make_local(tmp_path / "run", tiny_gguf, notes, count=1000)
     assert servers_of(os.getpid()) == []

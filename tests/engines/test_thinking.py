@@ -107,7 +107,7 @@ def test_a_model_thinks_when_it_writes_and_not_when_it_scores(
 def test_a_model_that_must_think_has_room_for_it(tmp_path: Path, server: Server, preset: WritePreset) -> None:
     preset(ALWAYS)
     make(tmp_path / "run", server, model=MODEL, count=20, chat_template_kwargs={"reasoning_effort": "high"})
-    assert all(body["max_tokens"] > DEFAULT_THINKING for body in server.bodies)  # also the self-test's
+    assert all(body["max_tokens"] > DEFAULT_THINKING for body in server.bodies)  # also those of the server tests
     body = server.bodies[-1]
     assert body["reasoning_effort"] == body["chat_template_kwargs"]["reasoning_effort"] == "high"
     assert "thinking_token_budget" not in body

@@ -28,13 +28,13 @@ def schema_enforcement_test() -> ServerTest:
     schema = {"type": "array", "prefixItems": [{"const": _WORD}], "minItems": 1, "maxItems": 1}
     request = Request(-1, messages, json.dumps(schema), Sampling(max_tokens=32))
     mismatch = f'ignores the JSON Schema: asked for ["{_WORD}"], got'
-    return ServerTest((request,), partial(_schema_problem, request, "the self-test", mismatch, may_be_truncated=False))
+    return ServerTest((request,), partial(_schema_problem, request, "schema test", mismatch, may_be_truncated=False))
 
 
 def run_schema_test(messages: Messages, schema: str, sampling: Sampling) -> ServerTest:
     """The test that the schema of a run is accepted and the answer follows it (unless truncated)."""
     request = Request(-1, messages, schema, sampling)
-    name, mismatch = "the test with the schema of this run", "does not follow the schema of this run: got"
+    name, mismatch = "test with the schema of this run", "does not follow the schema of this run: got"
     return ServerTest((request,), partial(_schema_problem, request, name, mismatch, may_be_truncated=True))
 
 
@@ -44,7 +44,7 @@ def _schema_problem(
     """Why the completion does not follow the request's schema; `name` and `mismatch` are for messages."""
     [completion] = completions
     if completion.error:
-        return f"failed {name}: {completion.error}"
+        return f"failed the {name}: {completion.error}"
     if completion.finish_reason == "length" and may_be_truncated:
         return None
     try:
