@@ -32,7 +32,7 @@ _IMPORT_TORCH = "import torch; print(torch.version.cuda or '', torch.cuda.is_ava
 
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB  # less is a warning, a failure, a warning
-_FEW_CORES = 4  # less beside a GPU is a warning
+_FEW_CORES = 4  # fewer, in a machine with a GPU, are a warning
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 FindingState = Literal["ok", "warn", "fail"]

@@ -73,7 +73,7 @@ REPEATED_OPTIONS = (
 
 class ImproveConfig(Settings):
     runs: tuple[Path, ...] = Field(min_length=1)  # finished; the settings are those of the first
-    count: int = setting("Examples to create, beside those of RUN.", "output", default=..., gt=0)
+    count: int = setting("Examples to create, besides those of RUN.", "output", default=..., gt=0)
     run_dir: Path | None = setting(
         "Run directory of the new examples; the same command resumes the run in it.",
         "output",

@@ -44,7 +44,7 @@ _current: Signals | None = None
 
 
 def install() -> Signals:
-    """Handle both signals until this process ends. In another thread than the main one it does nothing."""
+    """Handle both signals until this process ends. In a thread other than the main one it does nothing."""
     global _current
     _current = signals = Signals()
     for number in _NUMBERS if _is_main_thread() else ():
@@ -62,7 +62,7 @@ def ignore() -> None:
 def caught_signals() -> Iterator[Signals]:
     """Handle both signals in this block, which does work that can be resumed. Raises Stopped.
 
-    In another thread than the main one it handles none.
+    In a thread other than the main one it handles none.
     """
     global _current
     if not _is_main_thread():

@@ -1,4 +1,4 @@
-"""The ten benchmarks: test sets, and the human training sets beside them."""
+"""The ten benchmarks: test sets, and their human training sets."""
 
 from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_benchmark
 from datacreate.benchmarks.registry import SPLITS, Benchmark, SplitStatistics, find_benchmark, load_registry

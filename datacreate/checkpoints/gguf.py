@@ -97,7 +97,7 @@ def parts(path: Path) -> list[Path]:
 
 def gguf_in(folder: Path) -> Path | None:
     """The GGUF model in a folder; None if there is none. CheckpointError if there are several."""
-    # A projector (mmproj) for images lies beside its model.
+    # A projector (mmproj) for images lies next to its model.
     models = {parts(path)[0] for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("mmproj")}
     if len(models) > 1:
         names = ", ".join(sorted(path.name for path in models))

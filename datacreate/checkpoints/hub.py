@@ -106,7 +106,7 @@ def _verify(folder: Path, repository: dict[str, str]) -> None:
             path.resolve().unlink()  # the content, if the link in the cache leads into the cache
         path.unlink(missing_ok=True)
     if mismatches:
-        raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")
+        raise ValueError(f"{mismatches[0]['path']} has a different hash from the file on the Hub; removed, run again")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def _dry_run(config: CreateConfig, *, as_json: bool) -> None:
 @config_option
 @json_option("Print the examples as JSON lines.")
 def preview(count: int, save_examples: Path | None, given_options: dict[str, Any], *, as_json: bool) -> None:
-    """Show a few examples as `create` would write them; write nothing else than --save-examples.
+    """Show a few examples as `create` would write them; write nothing except --save-examples.
 
     Answers are not verified, which would need more examples than are shown, unless --verify or --verifier is given.
     """

@@ -84,7 +84,7 @@ class EngineOptions(LaunchOptions, _ServerOptions):
 
 
 class RunEngineOptions(EngineOptions):
-    """The settings of the engines of a run, which may have a verifier of its own beside the generators."""
+    """The settings of the engines of a run, which may have a verifier of its own besides the generators."""
 
     verifier_quantization: str | None = engine_setting("vLLM: --quantization of the --verifier.", metavar="METHOD")
     verifier_tensor_parallel_size: int | None = engine_setting("vLLM: GPUs that the --verifier is split over.", gt=0)

@@ -23,7 +23,7 @@ Threshold = Annotated[float | None, OrOff]
 
 
 def threshold_setting(help_text: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    """A setting that switches a filter on: the least similarity that it rejects."""
+    """A setting that switches a filter on: the minimum similarity that it rejects."""
     return setting(help_text, "quality", default=default, gt=0, le=1, metavar=metavar)
 
 
@@ -118,7 +118,7 @@ class DecontaminationSet:
 
 @dataclass(frozen=True)
 class FilterResources:
-    """The data that filters may need beside their options."""
+    """The data that filters may need besides their options."""
 
     decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added

@@ -136,8 +136,8 @@ def collator(head: HeadSpec, tokenizer: Any) -> Callable[[Sequence[Mapping[str, 
 def load_with_head(folder: Path, head: HeadSpec, *, is_trained: bool = False) -> Any:
     """The encoder of a checkpoint with this head. A head that the checkpoint lacks gets new weights.
 
-    Raises TrainingError if transformers has no such head for this family, or the weights do not fit; of a trained model
-    also if any weight is missing.
+    Raises TrainingError if transformers has no such head for this family, the weights do not fit, or a weight of a
+    trained model is missing.
     """
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 

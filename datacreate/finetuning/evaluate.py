@@ -1,4 +1,4 @@
-"""Evaluates models on test sets: predictions and scores, which are kept beside each model."""
+"""Evaluates models on test sets: predictions and scores, which are kept next to each model."""
 
 from __future__ import annotations
 

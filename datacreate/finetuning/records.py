@@ -168,11 +168,11 @@ class HeadSpec(Record):
         return f"the labels {', '.join(self.names)}"
 
     def is_same(self, other: HeadSpec) -> bool:
-        """Whether the two are equal but for the order of labels."""
+        """Whether the two are equal except for the order of labels."""
         return self.head == other.head and sorted(self.names) == sorted(other.names)
 
     def check_same(self, other: HeadSpec, name: str, other_name: str) -> None:
-        """Raise UsageError unless the two are equal but for the order of labels; the names are those in the message."""
+        """Raise UsageError, with these names, unless the two are equal except for the order of labels."""
         if not self.is_same(other):
             difference = f"{name} has {self.description}, {other_name} has {other.description}"
             raise UsageError(f"{difference}; give rows with the same labels or number of options")

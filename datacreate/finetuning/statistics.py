@@ -56,7 +56,7 @@ def compute_scores(
 
     `truth` and `predictions`, of shape (rows,), index `names`. -1 in `predictions` is a row without a
     prediction, in `truth` a row without a right answer: both count as wrong. `balanced`: `names` are
-    labels, of which those that occur in `truth` count, also if the model has not learned them; otherwise they are
+    labels, of which those that occur in `truth` count, even if the model has not learned them; otherwise they are
     option positions. Raises ValueError if no row has a right answer.
     """
     from sklearn.metrics import f1_score
@@ -115,8 +115,8 @@ class ConditionModels:
     """The models of one condition on one test set, at least one.
 
     The score of a model is the mean over labels of the share of rows it got right, corrected for chance if `classes`
-    is given. `trained` is false for a model whose answers depend on no training: nothing but the choice of test rows
-    could change its score.
+    is given. `trained` is false for a model whose answers depend on no training: only the choice of test rows could
+    change its score.
     """
 
     correct: npt.NDArray[np.bool_]  # which rows each model got right, (models, rows)

@@ -33,7 +33,7 @@ from datacreate.finetuning.statistics import compute_scores
 from datacreate.hardware import device, has_bf16, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet, training_errors
 
-DEVICE_BATCH_SIZE = 16  # most rows per forward pass; larger batches accumulate gradients
+DEVICE_BATCH_SIZE = 16  # maximum number of rows per forward pass; larger batches accumulate gradients
 
 _LOSS_WEIGHT = 1e-6  # of the loss in the score that chooses a checkpoint: it decides between equal scores
 _DIVERGED = -1.0  # that score without a finite loss; NaN would never be replaced as the best

@@ -142,7 +142,7 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
     """One table per setup, generator and distribution: in distribution, out of it, own test files.
 
     Conditions without a generator (human rows) are in the tables of every generator. Untrained models are
-    beside the trained ones on the same test rows; a test set without trained models has a table of its own.
+    next to the trained ones on the same test rows; a test set without trained models has a table of its own.
     """
     trained = [model for model in evaluated if model.is_trained]
     untrained = [model for model in evaluated if not model.is_trained]

@@ -49,7 +49,7 @@ class Dialog(ModalScreen[object]):
 
 
 class RejectDialog(Dialog):
-    """Asks for the reason of a reject; the result is the reason, or None."""
+    """Asks why a row is rejected; the result is the reason, or None."""
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):

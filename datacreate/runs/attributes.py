@@ -83,7 +83,7 @@ def attribute_field(name: str) -> str:
 
 
 def find_length_reject(candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes) -> Reject | None:
-    """A reject if the example was written for a range of words and its inputs have fewer or more.
+    """A `Reject` if the example was written for a range of words and its inputs have fewer or more.
 
     `attributes`: dimension -> value. A context that was given with the request does not count.
     """

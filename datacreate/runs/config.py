@@ -10,8 +10,8 @@ XSpec     settings that decide a result, resolved (a file by its checksum, a def
 The settings of `create` pass through four objects. `CreateConfig`: what the user gives. `RunInputs`: that, checked,
 with what its files have; its `InputSpec` needs no model or server. `RunPlan`: all that is decided before the first
 request; its `RunSpec` is that `InputSpec` with what depends on models and servers. `StoredConfig`: the content of
-config.json, with that `RunSpec`. A run directory that was made with another `RunSpec` is refused. `count` may grow, and
-engine settings may change between sessions: they are not part of it.
+config.json, with that `RunSpec`. A run directory that was made with a different `RunSpec` is refused. `count` may grow,
+and engine settings may change between sessions: they are not part of it.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class CreateConfig(
         "Examples per request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
-        "Most requests in flight; random, diverse, similar: not more than --num-chains.",
+        "Maximum number of requests in flight; random, diverse, similar: not more than --num-chains.",
         "strategy",
         gt=0,
         shown_default="what the servers can hold",
@@ -304,7 +304,7 @@ class VerificationSpec(FrozenModel):
     model: str
     model_sha256: str
     label_noise_check: float | None  # the minimum concordance; None: it is only measured
-    label_noise_rows: int  # the most examples that the check uses
+    label_noise_rows: int  # the maximum number of examples that the check uses
     scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
 
@@ -368,5 +368,5 @@ class RunSpec(InputSpec):
 
     @property
     def max_in_flight(self) -> int:
-        """The most requests that are not committed: with chains, one for each chain."""
+        """The maximum number of requests that are not committed: with chains, one for each chain."""
         return min(self.concurrency, self.num_chains or self.concurrency)

@@ -351,7 +351,7 @@ class RunDirectory:
                 sync_file(file)
             sync_path(self.log_path)  # the last commits, if a killed session wrote them
             lock.check()
-            self.sources_path.unlink(missing_ok=True)  # never beside other rows: all is on the disk now
+            self.sources_path.unlink(missing_ok=True)  # never next to other rows: all is on the disk now
         return rows_of_passages
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:

@@ -77,7 +77,7 @@ class _Rows:
     sample: int | None = None  # rows that are drawn from all of them; None: all
     seed: int = 0  # of the sample
     human_sample: int | None = None  # rows that are drawn from the human ones; None: all
-    options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, beside those of the plan
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, besides those of the plan
 
     @property
     def label(self) -> str:

@@ -136,8 +136,8 @@ class Sweep:
     ) -> list[CellState]:
         """Run all unfinished cells; returns their states.
 
-        First the sets of each generator are created, `max_parallel` at once (default: 4, but one per core); then the
-        cells are trained and evaluated, as many at once as there are GPUs.
+        First the sets of each generator are created, `max_parallel` at once (default: 4, or one per core if there are
+        fewer); then the cells are trained and evaluated, as many at once as there are GPUs.
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell of which another process has locked a folder is skipped. Raises DatacreateError if a benchmark

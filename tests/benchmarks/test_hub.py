@@ -40,7 +40,7 @@ def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         command = ("benchmarks", "import", "creak", "--allow-count-mismatch")
         hub.sent["train.jsonl"] = b"{}\n"
-        assert "train.jsonl has another hash than on the Hub" in run(*command).failure
+        assert "train.jsonl has a different hash from the file on the Hub" in run(*command).failure
         hub.sent.clear()
         ended = run(*command)
     assert not any("creak.py" in each for each in hub.requests)

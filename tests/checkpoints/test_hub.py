@@ -83,7 +83,7 @@ def test_a_link_in_the_cache_that_leaves_it_removes_no_other_file(hub: Hub, tmp_
     (folder / "config.json").unlink()
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to(victim)
-    with pytest.raises(CheckpointError, match="has another hash"):
+    with pytest.raises(CheckpointError, match="has a different hash"):
         pull("org/tiny")
     assert victim.read_bytes() == b"other weights"
     assert pull("org/tiny") == folder
@@ -104,7 +104,7 @@ def test_an_interrupted_pull_is_no_model_and_resumes(hub: Hub) -> None:
 
 def test_a_file_that_differs_from_the_hubs_hash_is_removed(hub: Hub) -> None:
     hub.sent["model.safetensors"] = safetensors_bytes(seed=7)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors has another hash than on the Hub"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has a different hash from the file on the Hub"):
         pull("org/tiny")
     with pytest.raises(CheckpointError, match="not downloaded"):
         resolve("org/tiny", "encoder")
