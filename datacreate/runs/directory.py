@@ -251,7 +251,7 @@ class RunDirectory:
         expected = _reported_counts(self.summary_path)
         reported, reported_decisions = expected[_EXAMPLES], expected[_DECISIONS]
         config, train_file, counts = self.read_config(), TrainFile(self.train_path), Counter[str]()
-        for line in read_log(self.log_path, config.run_id):
+        for line in read_log(self.log_path, config.run_id, len(config.format.labels or ())):
             if isinstance(line.record, Commit):
                 counts[_EXAMPLES] += len(line.record.accepted)
                 train_file.take_in_order(line.record)

@@ -199,11 +199,11 @@ class LogLine:
     checksum: int  # of all lines up to this one
 
 
-def read_log(path: Path, run_id: str) -> Iterator[LogLine]:
+def read_log(path: Path, run_id: str, num_labels: int = 0) -> Iterator[LogLine]:
     """The complete lines of the log, in order; none without a log.
 
-    Raises LogDamaged if it is not a regular file, and, naming the line, at the first one that the run of that id did
-    not write there.
+    `num_labels` is the number of fixed labels, of which a verified example has a probability each. Raises LogDamaged
+    if the log is not a regular file, and, naming the line, at the first one that the run of that id did not write.
     """
     checksum = first_checksum(run_id)
     try:
@@ -224,10 +224,10 @@ def read_log(path: Path, run_id: str) -> Iterator[LogLine]:
                     f"{path}, line {number}: changed, missing or moved; restore the file from a copy, cut it "
                     "off before that line, or use another --run-dir"
                 )
-            yield _parse(line, path, number, checksum)
+            yield _parse(line, path, number, checksum, num_labels)
 
 
-def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
+def _parse(line: bytes, path: Path, number: int, checksum: int, num_labels: int = 0) -> LogLine:
     try:
         document = json.loads(line)
         parents, _ = tuple(document.pop("next")), document.pop("crc")
@@ -240,6 +240,8 @@ def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
             record = Sample(**document)
         else:
             record = Commit.parse(document)
+            if num_labels and any(len(each.probabilities) != num_labels for each in record.scored):
+                raise ValueError("not a probability for each label")
         return LogLine(number, record, parents, checksum)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise LogDamaged(

@@ -70,6 +70,16 @@ def test_damaged_probabilities_are_named_by_their_line(tmp_path: Path, probabili
         list(read_log(tmp_path / "log.jsonl", "run"))
 
 
+def test_probabilities_of_other_labels_are_named_by_their_line(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path / "log.jsonl", first_checksum("run"))
+    log.write([Commit(1, "0" * 16, 0, 3.0, scored=(Scored(1, 1, accepted=True, probabilities=(0.1, 0.7, 0.2)),))])
+    log.close()
+    for num_labels in (0, 3):
+        assert len(list(read_log(tmp_path / "log.jsonl", "run", num_labels))) == 1
+    with pytest.raises(LogDamaged, match=r"log.jsonl, line 1: unknown to this version"):
+        list(read_log(tmp_path / "log.jsonl", "run", 2))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
