@@ -133,7 +133,7 @@ class ReviewApp(App[None]):
     #keys { height: 1; }
     """
     ENABLE_COMMAND_PALETTE = False
-    # With priority, so that the keys after one that opens a dialog belong to the dialog, however fast they arrive.
+    # They have priority, so that keys after one that opens a dialog belong to the dialog, however fast they arrive.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key, action, show=False, priority=True) for key, action in _ACTIONS.items()
     ]

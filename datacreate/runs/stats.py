@@ -221,7 +221,7 @@ def summary_fields(summary: RunSummary) -> dict[str, str]:
     rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
     share = f" ({accepted / (accepted + rejected):.0%} accepted)" if rejected else ""
     thinking = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
-    # Of a benchmark with two splits this keeps the last one, test.
+    # If a benchmark has two splits, this keeps the last one, test.
     splits = {each["name"]: each["split"] for each in summary["compared_with"]}
     test_sets = ", ".join(name + " (dev only)" * (split == "dev") for name, split in splits.items())
     fields = {
