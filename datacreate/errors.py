@@ -119,3 +119,5 @@ class Stopped(DatacreateError):
 
 class LockLost(Stopped):
     """Another process has taken over the folder."""
+
+    phrase = " lost its lock: "  # in each message, as in those of `RunLocked`

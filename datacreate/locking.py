@@ -95,7 +95,9 @@ class FolderLock:
         if not self._lost and clock() - self._checked > 2 * HEARTBEAT_SECONDS:
             self._send_heartbeat()
         if self._lost:
-            raise LockLost(f"{self._name}: {self._lost}; stopped, and everything committed before is kept")
+            raise LockLost(
+                f"{self._name}{LockLost.phrase}{self._lost}; stopped, and everything committed before is kept"
+            )
 
     def release(self) -> None:
         """Free the folder, if this process still holds it, and remove what `acquire` created, if it is empty."""
@@ -167,10 +169,10 @@ class FolderLock:
                 os.utime(self._path)
                 self._checked = began
             else:
-                self._lost = f"taken over by {_holder(record)}" if record else "its lock file is gone"
+                self._lost = f"taken over by {_holder(record)}" if record else "the lock file is gone"
         except OSError as error:
             if began - self._checked > HEARTBEAT_TIMEOUT_SECONDS - HEARTBEAT_SECONDS:
-                self._lost = f"its lock cannot be renewed ({error.strerror})"
+                self._lost = f"it cannot be renewed ({error.strerror})"
 
 
 def is_held(folder: Path) -> bool:

@@ -200,10 +200,10 @@ def test_a_holder_notices_the_loss_and_leaves_the_new_lock(tmp_path: Path, time:
         if change == "directory removed":
             folder.rmdir()
         time.now += 21  # two heartbeats are overdue
-        why = f"taken over by {NODE}" if change == "taken over" else "its lock file is gone"
+        why = f"taken over by {NODE}" if change == "taken over" else "the lock file is gone"
         with pytest.raises(LockLost, match=r"^[^\n]*$") as error:
             lock.check()
-    assert f"{folder}: {why}; stopped" in str(error.value)
+    assert f"{folder} lost its lock: {why}; stopped" in str(error.value)
     assert error.value.exit_code == 75
     assert (folder / LOCK_FILE).exists() == (change == "taken over")
 

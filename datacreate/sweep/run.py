@@ -23,7 +23,16 @@ from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
 from datacreate.engines.options import EngineOptions, RunEngineOptions
-from datacreate.errors import RESUMABLE, CheckpointError, DatacreateError, EngineError, RunLocked, Stopped, UsageError
+from datacreate.errors import (
+    RESUMABLE,
+    CheckpointError,
+    DatacreateError,
+    EngineError,
+    LockLost,
+    RunLocked,
+    Stopped,
+    UsageError,
+)
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
@@ -268,7 +277,7 @@ class _SweepExecution:
             free.put(resources)
 
     def _run_step(self, cell: SweepCell, step: Step, resources: Resources, lock: FolderLock) -> bool:
-        """Run a step. Returns whether it finished. Raises RunLocked if another process has locked its folder."""
+        """Run a step; returns whether it finished. Raises RunLocked if another process writes in its folder."""
         lock.check()
         self._folder.write(step, "started")
         start, name = time.monotonic(), f"{self._names[cell]}  {step.name}"
@@ -295,7 +304,8 @@ class _SweepExecution:
         if result == "stopped":
             if self._stopping:
                 raise Stopped(_STOPPED)
-            raise RunLocked(line) if RunLocked.phrase in line else Stopped(f"{cell.name}, {step.name}: {line}")
+            has_other_writer = RunLocked.phrase in line or LockLost.phrase in line
+            raise RunLocked(line) if has_other_writer else Stopped(f"{cell.name}, {step.name}: {line}")
         self._folder.write(step, "failed", line)
         self.failed[step] = line
         return False

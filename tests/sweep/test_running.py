@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ from typing import Any
 import pytest
 
 from datacreate import locking
-from datacreate.errors import DatacreateError, EngineError, LockLost, ServersUnavailable, Stopped, UnwritablePath
+from datacreate.errors import (
+    RESUMABLE,
+    DatacreateError,
+    EngineError,
+    LockLost,
+    ServersUnavailable,
+    Stopped,
+    UnwritablePath,
+)
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder, run_process
@@ -21,6 +30,7 @@ from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.locks import write_record
 from tests.sweep.conftest import Bench, states
+from tests.sweep.quick import run_here
 
 READER: dict[str, Any] = {"encoders": ["./models/reader"]}
 HUMAN: dict[str, Any] = {"conditions": ["human"], **READER}
@@ -142,6 +152,22 @@ def test_a_step_whose_folder_is_locked_stops_only_its_cell(bench: Bench) -> None
     assert (tree.message or "").startswith(f"{run} is locked by process {os.getpid()} on ")
     assert verbs(bench.calls()) == ["create", "train", "evaluate"]
     assert set(states(bench.run(**BOTH)).values()) == {"finished"}
+
+
+def test_a_step_that_loses_its_lock_stops_only_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.0)
+    (folder := bench.folder / "run").mkdir()
+    with locking.locked(folder) as lock:
+        write_record(folder)
+        with pytest.raises(LockLost) as lost:
+            lock.check()
+
+    def run(command: Sequence[str], *arguments: Any) -> tuple[int, str]:
+        return (RESUMABLE, str(lost.value)) if "create" in command else run_here(command, *arguments)
+
+    monkeypatch.setattr(sweep_run, "run_process", run)
+    human, tree = bench.run(**BOTH)
+    assert (human.state, tree.state, tree.message) == ("finished", "running", str(lost.value))
 
 
 def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
