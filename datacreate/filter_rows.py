@@ -31,7 +31,7 @@ from datacreate.formats.reject import RejectReason
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, Progress
-from datacreate.prompts.label_scoring import check_letters, check_scorable, label_question, scoring_system_message
+from datacreate.prompts.label_scoring import check_letters, check_scorable, make_label_prompt, scoring_system_message
 from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.validated_rows import InvalidRow, ValidatedRows, ValidRow, read_rows
@@ -115,21 +115,21 @@ class VerifierFilter(Filter):
 
     def _score(self, candidates: Sequence[Candidate]) -> dict[str, Probabilities | None]:
         """The probabilities of these examples by their ids, without those that are not scored."""
-        questions = {}
+        label_prompts = {}
         for candidate in candidates:
-            question = label_question(
+            label_prompt = make_label_prompt(
                 self._format,
                 candidate.example.values,
                 scored_by_letter=self._scored_by_letter,
                 instruction=self._rows.instruction,
             )
-            if question and not first_reject(self._other_filters, candidate):
-                questions[candidate.example.id] = question
-        seeded = [(question, question.text) for question in questions.values()]
+            if label_prompt and not first_reject(self._other_filters, candidate):
+                label_prompts[candidate.example.id] = label_prompt
+        seeded = [(prompt, prompt.text) for prompt in label_prompts.values()]
         scores_of_examples = score_labels(self._client, seeded, lambda _: None)
         return {
             example_id: round_probabilities(scores) if scores else None
-            for example_id, scores in zip(questions, scores_of_examples, strict=True)
+            for example_id, scores in zip(label_prompts, scores_of_examples, strict=True)
         }
 
     def _assigned(self, candidate: Candidate) -> int:

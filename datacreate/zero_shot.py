@@ -21,7 +21,7 @@ from datacreate.finetuning.evaluate import ModelAnswers, TestSet, load_or_evalua
 from datacreate.finetuning.records import ZERO_SHOT, Condition, Evaluation
 from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.messages import Progress
-from datacreate.prompts.label_scoring import LabelQuestion
+from datacreate.prompts.label_scoring import LabelPrompt
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.verification.scoring import score_labels
 
@@ -93,31 +93,31 @@ def _answers(
     client = started_client()
     scored_by_letter = test.head.is_multiple_choice or client.needs_letters(test.head.names)
     fitting = [
-        _fitting_question(example, test.head.names, client, scored_by_letter=scored_by_letter)
-        for example in test.usable
+        _fitting_prompt(example, test.head.names, client, scored_by_letter=scored_by_letter) for example in test.usable
     ]
-    questions = [(question, example.text) for (question, _), example in zip(fitting, test.usable, strict=True)]
+    label_prompts = [(prompt, example.text) for (prompt, _), example in zip(fitting, test.usable, strict=True)]
 
     def report(done: int) -> None:
         if signals.received:
             raise Stopped("stopped by a signal; run the same command to repeat this test set")
-        progress.step(test.name, done, len(questions), None)
+        progress.step(test.name, done, len(label_prompts), None)
 
     with deferred():
-        return ModelAnswers(score_labels(client, questions, report), sum(is_shortened for _, is_shortened in fitting))
+        scores = score_labels(client, label_prompts, report)
+        return ModelAnswers(scores, sum(is_shortened for _, is_shortened in fitting))
 
 
-def _fitting_question(
+def _fitting_prompt(
     example: ClassificationExample, labels: tuple[str, ...], client: ModelClient, *, scored_by_letter: bool
-) -> tuple[LabelQuestion, bool]:
-    """A question with as much of the passage as the model's context length allows, and whether that is not all."""
+) -> tuple[LabelPrompt, bool]:
+    """A label prompt with as much of the passage as the model's context length allows, and whether that is not all."""
     max_tokens, passage = client.max_context - 1, example.passage  # one token is generated
     while True:
         text = f"{passage}\n\n{example.text}" if passage else example.text
-        question = LabelQuestion(text, example.options or labels, scored_by_letter=scored_by_letter)
+        prompt = LabelPrompt(text, example.options or labels, scored_by_letter=scored_by_letter)
         if not passage:
-            return question, passage != example.passage
-        tokens = client.count_tokens(question.prompt(range(len(question.options)))[0])
+            return prompt, passage != example.passage
+        tokens = client.count_tokens(prompt.messages_and_choices(range(len(prompt.options)))[0])
         if tokens <= max_tokens:
-            return question, passage != example.passage
+            return prompt, passage != example.passage
         passage = passage[: int(len(passage) * max_tokens / tokens * _SHORTENING)]

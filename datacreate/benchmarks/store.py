@@ -21,8 +21,8 @@ from datacreate.benchmarks.registry import SPLITS, Benchmark, Split, SplitStatis
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import data_dir, replace_files
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.roles import draw_balanced
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
+from datacreate.selection.shots import draw_balanced
 
 MANIFEST = "manifest.json"
 

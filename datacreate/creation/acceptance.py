@@ -28,7 +28,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.response import parse_completion
 from datacreate.prompts.generation import RequestContent
-from datacreate.prompts.label_scoring import PermutedQuestion, label_question
+from datacreate.prompts.label_scoring import PermutedPrompt, make_label_prompt
 from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
@@ -71,13 +71,13 @@ class PendingRequest:
 class ParsedCompletion:
     """The examples that a completion contains, in order: valid ones as `Candidate`, others as `Reject`.
 
-    `Pipeline` sends the questions to the verifier, and adds its scores to them.
+    `Pipeline` sends the label prompts to the verifier, and adds its scores to them.
     """
 
     request: PendingRequest
     completion: Completion
     items: tuple[Candidate | Reject, ...]
-    questions: Mapping[int, PermutedQuestion]  # by index of the item
+    label_prompts: Mapping[int, PermutedPrompt]  # by index of the item
     unscored: int = 0  # scoring requests without a result
     scoring_tokens: int = 0
 
@@ -121,7 +121,7 @@ class Acceptance:
     def parse(self, request: PendingRequest, completion: Completion) -> ParsedCompletion:
         """Parse and validate a completion, in any order of requests; nothing is accepted or counted yet.
 
-        The result has a question for the verifier for each example that passes the filters now. Filters only get
+        The result has a label prompt for each example that passes the filters now. Filters only get
         stricter: an example that is rejected now is also rejected by `make_commit`.
         """
         items = self._parse_items(request, completion)
@@ -130,12 +130,12 @@ class Acceptance:
             self._embedder.encode([candidate.embedding_text for candidate in candidates.values()])
         for candidate_filter in self._filters:
             candidate_filter.prefetch(list(candidates.values()))
-        questions = {}
+        label_prompts = {}
         if self._verification:
             for index, candidate in candidates.items():
-                if not self._find_reject(candidate, request) and (question := self._question(candidate)):
-                    questions[index] = question
-        return ParsedCompletion(request, completion, tuple(items), questions)
+                if not self._find_reject(candidate, request) and (prompt := self._label_prompt(candidate)):
+                    label_prompts[index] = prompt
+        return ParsedCompletion(request, completion, tuple(items), label_prompts)
 
     def _parse_items(self, request: PendingRequest, completion: Completion) -> list[Candidate | Reject]:
         """The examples of a completion, valid or rejected; one reject if the request failed."""
@@ -153,19 +153,19 @@ class Acceptance:
             max_text_chars=self._plan.samplings[request.generator].longest_text,
         )
 
-    def _question(self, candidate: Candidate) -> PermutedQuestion | None:
-        """The question about an example for the verifier; None if its possible answers cannot be scored."""
+    def _label_prompt(self, candidate: Candidate) -> PermutedPrompt | None:
+        """The prompt that asks the verifier for the label of an example; None if its answers cannot be scored."""
         assert self._verification, "the caller checks it"
         spec, by_letter = self._plan.spec, self._verification.scored_by_letter
         values = candidate.example.values
-        question = label_question(self._format, values, scored_by_letter=by_letter, instruction=spec.instruction)
-        return PermutedQuestion(question, f"{spec.seed}:{question.text}") if question else None
+        prompt = make_label_prompt(self._format, values, scored_by_letter=by_letter, instruction=spec.instruction)
+        return PermutedPrompt(prompt, f"{spec.seed}:{prompt.text}") if prompt else None
 
     def make_commit(self, parsed: ParsedCompletion) -> Commit:
         """Decide about each example of a completion, and choose the next parents; returns all of it as a commit.
 
         While the label-noise check has not decided, scored examples are kept in `Commit.waiting` for `release`. All
-        questions of the completion must have their scores, and all earlier commits must be in `stats`.
+        label prompts of the completion must have their scores, and all earlier commits must be in `stats`.
         """
         request, completion = parsed.request, parsed.completion
         must_wait = self.awaits_label_noise_check
@@ -175,8 +175,8 @@ class Acceptance:
         for index, item in enumerate(parsed.items):
             result = item
             if isinstance(item, Candidate):
-                question = parsed.questions.get(index)
-                result, verified = self._accept_or_reject(item, request, question.mean_scores() if question else None)
+                prompt = parsed.label_prompts.get(index)
+                result, verified = self._accept_or_reject(item, request, prompt.mean_scores() if prompt else None)
                 scored += [verified] if verified else []
             if isinstance(result, Reject):
                 rejects.append(result)

@@ -18,18 +18,18 @@ from datacreate.creation.state import RunState
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, scoring_request
 from datacreate.formats.candidate import Candidate
-from datacreate.prompts.label_scoring import PermutedQuestion
+from datacreate.prompts.label_scoring import PermutedPrompt
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several models are busy."""
 
 
 class _Scoring(NamedTuple):
-    """A question for the verifier in one of its permutations. Questions of the oldest request are sent first."""
+    """A label prompt in one of its permutations. Those of the oldest request are sent first."""
 
     request_number: int  # of the request that wrote the example; a heap compares the fields in this order
     number: int  # within the request
-    question: PermutedQuestion
+    label_prompt: PermutedPrompt
     permutation: int
 
 
@@ -55,8 +55,8 @@ class Pipeline:
         """Send scoring requests, then the requests of `RunState.to_submit`, until no model has free capacity."""
         while self._to_score and self._free_share(self._verifier) > 0:
             scoring, scoring_id = heappop(self._to_score), next(self._scoring_ids)
-            prompt = scoring.question.prompt(scoring.permutation)
-            self._verifier.submit(scoring_request(scoring_id, *prompt))
+            messages, choices = scoring.label_prompt.messages_and_choices(scoring.permutation)
+            self._verifier.submit(scoring_request(scoring_id, messages, choices))
             self._in_scoring[scoring_id] = scoring
             self._in_flight[self._verifier] += 1
         while self._state.to_submit:
@@ -89,18 +89,18 @@ class Pipeline:
                     self._add_completion(completion)
 
     def _add_completion(self, completion: Completion) -> None:
-        """Parse the completion of a generation request, and queue the questions about its examples."""
+        """Parse the completion of a generation request, and queue the label prompts of its examples."""
         number = completion.request_id
         self._parsed[number] = parsed = self._state.acceptance.parse(self._generating.pop(number), completion)
-        for question in parsed.questions.values():
-            for permutation in question.permutations:
-                heappush(self._to_score, _Scoring(number, parsed.unscored, question, permutation))
+        for label_prompt in parsed.label_prompts.values():
+            for permutation in label_prompt.permutations:
+                heappush(self._to_score, _Scoring(number, parsed.unscored, label_prompt, permutation))
                 parsed.unscored += 1
 
     def _add_scores(self, completion: Completion) -> None:
-        """Add the scores of a scoring request to its question."""
+        """Add the scores of a scoring request to its label prompt."""
         scoring = self._in_scoring.pop(completion.request_id)
-        scoring.question.add_scores(scoring.permutation, completion.scores)
+        scoring.label_prompt.add_scores(scoring.permutation, completion.scores)
         parsed = self._parsed[scoring.request_number]
         parsed.unscored -= 1
         parsed.scoring_tokens += completion.prompt_tokens

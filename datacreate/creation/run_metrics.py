@@ -19,7 +19,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics import NEAR_THRESHOLD, HumanMetrics, Metrics, SetMetrics
 from datacreate.metrics.diversity import MAX_TEXTS, diversity
-from datacreate.metrics.shortcuts import question_and_passage, shortcuts
+from datacreate.metrics.shortcuts import shortcuts, text_and_passage
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
@@ -75,15 +75,15 @@ def _measure_set(
         no_shortcuts = "the answers are free text: there is no label or option to guess"
     elif not shortcuts_of_rows:
         no_shortcuts = "there are too few rows"
-    questions_and_passages = [question_and_passage(task_format, values) for values in rows]
-    questions = [question for question, _ in questions_and_passages if question]
-    shown = [question for values in examples if (question := question_and_passage(task_format, values)[0])]
-    lengths = [len(words(passage)) for _, passage in questions_and_passages[:MAX_TEXTS] if passage]
+    texts_and_passages = [text_and_passage(task_format, values) for values in rows]
+    texts = [text for text, _ in texts_and_passages if text]
+    shown = [text for values in examples if (text := text_and_passage(task_format, values)[0])]
+    lengths = [len(words(passage)) for _, passage in texts_and_passages[:MAX_TEXTS] if passage]
     return SetMetrics(
         rows=len(rows),
         shortcuts=shortcuts_of_rows,
         no_shortcuts=no_shortcuts,
-        diversity=diversity(questions, shown, count),
+        diversity=diversity(texts, shown, count),
         passage_words=mean(lengths) if lengths else None,
     )
 

@@ -1,6 +1,6 @@
 """Decontamination: rejects examples that repeat rows of `--decontaminate`, such as those of test sets.
 
-An example repeats a test row if
+The question of an example or a test row is its text without the passage. An example repeats a test row if
 
 - their questions share n consecutive words (an n-gram),
 - their passages share a large part of the n-grams (as in Brown et al., 2020, appendix C), or the passage of the example
@@ -120,22 +120,24 @@ class Decontamination(Filter):
         self._short_lengths: set[int] = set()  # of questions with fewer than n words, in words
         # The words of such questions, from `MIN_WORDS_INSIDE` on, of rows with a passage -> the first such row.
         self._short_with_passage: dict[str, int] = {}
-        questions: list[list[str]] = []  # the n-grams of each row's question
-        passages: list[list[str]] = []  # of each row, the n-grams to find in passages
+        question_ngrams: list[list[str]] = []  # of each row
+        passage_ngrams: list[list[str]] = []  # of each row, those to find in passages
         for number, (row, _, by_ngram) in enumerate(self._rows):
-            question = words(row.question, limit=None) if by_ngram else []
+            question_words = words(row.text_without_passage, limit=None) if by_ngram else []
             size = self._ngram_words
-            if 0 < len(question) < size and not row.passage:
-                size = len(question)
+            if 0 < len(question_words) < size and not row.passage:
+                size = len(question_words)
                 self._short_lengths.add(size)
-            elif MIN_WORDS_INSIDE <= len(question) < size:  # it says little if each has a passage of its own
-                self._short_with_passage.setdefault(" ".join(question), number)
-            questions.append(ngrams(question, size))
-            has_passage = row.passage and by_ngram
-            passages.append(ngrams(words(row.passage, limit=None), self._ngram_words) if has_passage else questions[-1])
-        self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
-        self._passages = ngram_index(passages)
-        self._question_sizes = [len(set(grams)) for grams in questions]
+            elif MIN_WORDS_INSIDE <= len(question_words) < size:  # it says little if each has a passage of its own
+                self._short_with_passage.setdefault(" ".join(question_words), number)
+            grams = ngrams(question_words, size)
+            question_ngrams.append(grams)
+            if row.passage and by_ngram:
+                grams = ngrams(words(row.passage, limit=None), self._ngram_words)
+            passage_ngrams.append(grams)
+        self._question_index = ngram_index(question_ngrams, MAX_ROWS_OF_NGRAM)
+        self._passage_index = ngram_index(passage_ngrams)
+        self._question_sizes = [len(set(grams)) for grams in question_ngrams]
 
     def find_problem(self, candidate: Candidate) -> str | None:
         """The test row that the example repeats, and the check that found it."""
@@ -147,8 +149,8 @@ class Decontamination(Filter):
             return f"{self._name(row)}: {share:.0%} of the n-grams of the {repeated_part}"
         if self._near is None:
             return None
-        question = tuple(text for text in candidate.inputs if text != candidate.passage)
-        for group, inputs in (("", question), (_WITH_PASSAGE, candidate.inputs if candidate.passage else ())):
+        without_passage = tuple(text for text in candidate.inputs if text != candidate.passage)
+        for group, inputs in (("", without_passage), (_WITH_PASSAGE, candidate.inputs if candidate.passage else ())):
             if inputs and (match := self._near.match(inputs, group)):
                 return f"{self._name(match.number)}: Jaccard {match.similarity:.2f}"
         return None
@@ -161,12 +163,14 @@ class Decontamination(Filter):
 
     def _repeated_question(self, candidate: Candidate) -> int | None:
         """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""
-        question = words(candidate.question, limit=None)
-        short_lengths = {size for size in self._short_lengths if size >= MIN_WORDS_INSIDE or size == len(question)}
-        grams = (gram for size in {self._ngram_words, *short_lengths} for gram in ngrams(question, size))
-        if counts := Counter(row for gram in grams for row in self._questions.get(gram, ())):
+        question_words = words(candidate.text_without_passage, limit=None)
+        short_lengths = {
+            size for size in self._short_lengths if size >= MIN_WORDS_INSIDE or size == len(question_words)
+        }
+        grams = (gram for size in {self._ngram_words, *short_lengths} for gram in ngrams(question_words, size))
+        if counts := Counter(row for gram in grams for row in self._question_index.get(gram, ())):
             return min(counts, key=lambda row: (-counts[row], row))
-        return None if candidate.passage else self._short_with_passage.get(" ".join(question))
+        return None if candidate.passage else self._short_with_passage.get(" ".join(question_words))
 
     def _repeated_passage(self, passage: str) -> tuple[int, float] | None:
         """The first row that `passage` repeats, and the share of the n-grams that they have in common.
@@ -177,7 +181,7 @@ class Decontamination(Filter):
         grams = dict.fromkeys(ngrams(passage_words, self._ngram_words))
         short_lengths = [size for size in self._short_lengths if size >= MIN_WORDS_INSIDE]
         short_grams = dict.fromkeys(gram for size in short_lengths for gram in ngrams(passage_words, size))
-        counts = Counter(row for gram in grams | short_grams for row in self._passages.get(gram, ()))
+        counts = Counter(row for gram in grams | short_grams for row in self._passage_index.get(gram, ()))
         for row, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             size = len(grams) if self._rows[row].row.passage else self._question_sizes[row]
             if count >= max(PASSAGE_SHARE * size, min(PASSAGE_NGRAMS, size)):

@@ -89,7 +89,7 @@ class DecontaminationRow(NamedTuple):
     passage: str  # the context; empty if the examples have none
 
     @property
-    def question(self) -> str:
+    def text_without_passage(self) -> str:
         """The inputs without the passage, as one text."""
         return "\n".join(text for text in self.inputs if text != self.passage)
 

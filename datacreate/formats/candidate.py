@@ -44,7 +44,7 @@ class Candidate:
     passage_id: str = ""  # hash of a given passage: only examples about the same passage are compared
 
     @property
-    def question(self) -> str:
+    def text_without_passage(self) -> str:
         """The inputs without the passage, as one text.
 
         It has `TaskFormat.texts_beside_passage`, or all values that vary if no input has a text.
@@ -102,8 +102,8 @@ def _copies_passage(candidate: Candidate) -> bool:
     """Whether the inputs beside a given passage are only a copy of `_MIN_COPIED_WORDS` or more of its words."""
     if not candidate.passage_id:
         return False
-    question = normalize_text(candidate.question)
-    return question.count(" ") + 1 >= _MIN_COPIED_WORDS and question in normalize_text(candidate.passage)
+    text = normalize_text(candidate.text_without_passage)
+    return text.count(" ") + 1 >= _MIN_COPIED_WORDS and text in normalize_text(candidate.passage)
 
 
 def validate_example(

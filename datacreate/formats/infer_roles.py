@@ -322,7 +322,7 @@ def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | No
 
 def _are_named_options(path: FieldPath, roles: Roles) -> bool:
     """Whether the user names this field as the options, or its name says that it has them."""
-    return path == roles.options or any(name.casefold() in _OPTIONS_NAMES for name in path[-1:])
+    return path == roles.options or (path != () and folded_name(path) in _OPTIONS_NAMES)
 
 
 def _refuse_misleading(example: Example, roles: Roles, scalars: Mapping[FieldPath, Json]) -> None:

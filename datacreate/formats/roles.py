@@ -3,21 +3,16 @@
 The right answer is one of the fixed labels, or one of the example's own options. The answer field can hold the option
 itself or its key: its letter, or its position from 0 or 1, as a number or a text. The keys are in a list beside the
 options, or follow from the first key. `Answers` hides the difference: it names a choice by its index, always from 0.
-`draw_balanced` draws examples with balanced labels.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, replace_field, value_at
 from datacreate.formats.schema_utils import Schema, is_constant, leaf_schemas, may_have_text
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,31 +108,6 @@ def label_text(value: Json) -> str:
 
 def _whole(value: Json) -> Json:
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def draw_balanced(
-    items: Sequence[T],
-    count: int,
-    rng: Random,
-    label_of: Callable[[T], Json],
-    shown: Iterable[T] = (),
-    fits: Callable[[T], bool] = lambda _: True,
-) -> list[T]:
-    """Draw at most `count` items that fit, at random: with those `shown` already, labels are equally frequent."""
-    items_by_label: dict[str, deque[T]] = {}
-    for item in rng.sample(items, len(items)):
-        items_by_label.setdefault(canonical_label(label_of(item)), deque()).append(item)
-    counts = Counter(canonical_label(label_of(item)) for item in shown)
-    drawn: list[T] = []
-    while items_by_label and len(drawn) < count:
-        label = min(items_by_label, key=counts.__getitem__)
-        item = items_by_label[label].popleft()
-        if not items_by_label[label]:
-            del items_by_label[label]
-        if fits(item):
-            drawn.append(item)
-            counts[label] += 1
-    return drawn
 
 
 @dataclass(frozen=True)

@@ -268,10 +268,11 @@ def _answered_questions(
     for values, family in zip(rows, families, strict=True):
         options, right = tuple(map(str, task_format.answers.choices(values))), task_format.answers.right_index(values)
         if right is not None and len(options) > 1:
-            yield AnsweredQuestion(*question_and_passage(task_format, values), options, right, family)
+            yield AnsweredQuestion(*text_and_passage(task_format, values), options, right, family)
 
 
-def question_and_passage(task_format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
-    """The question (all inputs but the passage) and the passage; if only the passage varies, it is the question."""
+def text_and_passage(task_format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
+    """The text without the passage, and the passage; if only the passage varies, the passage is the text."""
     candidate = Candidate.of(values, task_format)
-    return (candidate.question, candidate.passage) if candidate.question else (candidate.passage, "")
+    text = candidate.text_without_passage
+    return (text, candidate.passage) if text else (candidate.passage, "")

@@ -3,8 +3,8 @@
 Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices.
 
 Labels that all examples share stand in the system prompt, which servers cache, always in the same order: calibration
-removes a preference for one of them. Options that each example has for itself follow the question. Their order
-influences small models, so each question is asked in two orders, and the probabilities are averaged.
+removes a preference for one of them. Options that each example has for itself follow the text. Their order
+influences small models, so each prompt is sent with two orders, and the probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MAX_LETTERS = len(ascii_uppercase)  # the largest number of options that letters
 
 
 @dataclass(frozen=True)
-class LabelQuestion:
-    """The text of an example without its label, and its possible labels.
+class LabelPrompt:
+    """The prompt that asks for the label of an example: its text, without the label, and its possible labels.
 
     With `scored_by_letter` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise
     the options themselves are scored, which suits labels that all examples share.
@@ -37,7 +37,7 @@ class LabelQuestion:
     scored_by_letter: bool
     instruction: str | None = None  # of the run; it may explain the labels
 
-    def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
+    def messages_and_choices(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
         options = tuple(self.options[index] for index in order)
         choices, task, text = options, f"Answer with one of: {', '.join(options)}.", self.text
@@ -53,18 +53,18 @@ def scoring_system_message(instruction: str | None) -> str:
     return f"You answer about data that was written for this task:\n\n{instruction}" if instruction else ""
 
 
-class PermutedQuestion:
-    """A question that is asked with several permutations of its options, and the scores of each.
+class PermutedPrompt:
+    """A label prompt that is sent with several permutations of its options, and the scores of each.
 
     With letters there are two permutations, a seeded order and its reverse, so that each pair of options appears in
     both orders. Otherwise there is one, the original order.
     """
 
-    def __init__(self, question: LabelQuestion, seed: str) -> None:
-        self._question = question
-        order = list(range(len(question.options)))
+    def __init__(self, prompt: LabelPrompt, seed: str) -> None:
+        self._prompt = prompt
+        order = list(range(len(prompt.options)))
         self._orders = [order]
-        if question.scored_by_letter:
+        if prompt.scored_by_letter:
             random.Random(seed).shuffle(order)
             self._orders.append(order[::-1])
         self._scores: list[list[float]] = []
@@ -74,9 +74,9 @@ class PermutedQuestion:
         """The numbers of the permutations."""
         return range(len(self._orders))
 
-    def prompt(self, permutation: int) -> tuple[list[Message], tuple[str, ...]]:
-        """The messages and the choices of a permutation; see `LabelQuestion.prompt`."""
-        return self._question.prompt(self._orders[permutation])
+    def messages_and_choices(self, permutation: int) -> tuple[list[Message], tuple[str, ...]]:
+        """The messages and the choices of a permutation; see `LabelPrompt.messages_and_choices`."""
+        return self._prompt.messages_and_choices(self._orders[permutation])
 
     def add_scores(self, permutation: int, scores: Sequence[float] | None) -> None:
         """Add the scores of the choices of a permutation; None if the engine returned none."""
@@ -121,10 +121,10 @@ def check_letters(task_format: TaskFormat, flag: str, model: str, advice: str) -
         )
 
 
-def label_question(
+def make_label_prompt(
     task_format: TaskFormat, values: Mapping[str, Json], *, scored_by_letter: bool, instruction: str | None = None
-) -> LabelQuestion | None:
-    """The question about a valid example; None if it has no closed set of answers.
+) -> LabelPrompt | None:
+    """The prompt that asks for the label of a valid example; None if the example has no closed set of answers.
 
     `scored_by_letter` also gives letters to fixed labels, for a model whose tokenizer starts several labels with the
     same token.
@@ -134,4 +134,4 @@ def label_question(
     if not answers or (scored_by_letter and len(answers) > MAX_LETTERS):
         return None
     passage_and_inputs = filter(str.strip, (task_format.passage(values), task_format.text_for_model(values)))
-    return LabelQuestion("\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction)
+    return LabelPrompt("\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction)

@@ -20,7 +20,7 @@ from datacreate.formats.example import Example, Json, field_text, shorten, value
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics import Metrics
-from datacreate.metrics.shortcuts import question_and_passage
+from datacreate.metrics.shortcuts import text_and_passage
 from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
@@ -144,7 +144,7 @@ def _shares(title: str, counts: Mapping[str, int], view: RowView) -> Chart:
 
 def length_chart(rows: Rows, view: RowView) -> Chart:
     """The number of rows by the number of words of their text, and by label."""
-    lengths = [(min(MAX_WORDS, len(words(question_and_passage(view.format, row)[0]))), view.color(row)) for row in rows]
+    lengths = [(min(MAX_WORDS, len(words(text_and_passage(view.format, row)[0]))), view.color(row)) for row in rows]
     shortest, longest = min(lengths)[0], max(lengths)[0]
     width = math.ceil((longest - shortest + 1) / LENGTH_BARS)  # lengths that share a bar
     counts = Counter(((length - shortest) // width, color) for length, color in lengths)

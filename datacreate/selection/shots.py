@@ -1,19 +1,21 @@
-"""The examples that a prompt shows besides its parent."""
+"""The examples that a prompt shows besides its parent; `draw_balanced` draws examples with balanced labels."""
 
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
+from typing import TypeVar
 
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.roles import draw_balanced
+from datacreate.formats.roles import canonical_label
 from datacreate.formats.task_format import TaskFormat
 from datacreate.selection.queue import Parent
 
 _LATEST = 256  # examples to draw from if there are too few roots
 
+T = TypeVar("T")
 Values = Mapping[str, Json]
 
 
@@ -62,3 +64,28 @@ class Shots:
 
     def _label(self, values: Values) -> Json:
         return value_at(values, self._answer)
+
+
+def draw_balanced(
+    items: Sequence[T],
+    count: int,
+    rng: Random,
+    label_of: Callable[[T], Json],
+    shown: Iterable[T] = (),
+    fits: Callable[[T], bool] = lambda _: True,
+) -> list[T]:
+    """Draw at most `count` items that fit, at random: with those `shown` already, labels are equally frequent."""
+    items_by_label: dict[str, deque[T]] = {}
+    for item in rng.sample(items, len(items)):
+        items_by_label.setdefault(canonical_label(label_of(item)), deque()).append(item)
+    counts = Counter(canonical_label(label_of(item)) for item in shown)
+    drawn: list[T] = []
+    while items_by_label and len(drawn) < count:
+        label = min(items_by_label, key=counts.__getitem__)
+        item = items_by_label[label].popleft()
+        if not items_by_label[label]:
+            del items_by_label[label]
+        if fits(item):
+            drawn.append(item)
+            counts[label] += 1
+    return drawn

@@ -13,7 +13,7 @@ from datacreate.formats.example import Json
 
 if TYPE_CHECKING:
     from datacreate.engines.model_client import ModelClient
-    from datacreate.prompts.label_scoring import LabelQuestion
+    from datacreate.prompts.label_scoring import LabelPrompt
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
 """The use of the scores of an example. `keep`: only log the scores. `drop`: drop the example unless its
@@ -66,30 +66,30 @@ def disagreement(options: Sequence[Json], assigned: int | None, probabilities: P
 
 
 def score_labels(
-    client: ModelClient, questions: Sequence[tuple[LabelQuestion, str]], on_progress: Callable[[int], None]
+    client: ModelClient, label_prompts: Sequence[tuple[LabelPrompt, str]], on_progress: Callable[[int], None]
 ) -> list[Probabilities | None]:
-    """The probabilities of each question's options; None where the server returned no scores.
+    """The probabilities of the options of each label prompt; None where the server returned no scores.
 
-    Each question comes with the seed of its option permutations. `on_progress` gets the number of finished
-    questions; an exception that it raises ends the scoring.
+    Each prompt comes with the seed of its option permutations. `on_progress` gets the number of finished
+    prompts; an exception that it raises ends the scoring.
     """
     # The settings import this module for `VerifyMode`, and `--help` must be fast.
     from datacreate.engines.request import scoring_request
-    from datacreate.prompts.label_scoring import PermutedQuestion
+    from datacreate.prompts.label_scoring import PermutedPrompt
 
-    permuted = [PermutedQuestion(question, seed) for question, seed in questions]
-    requests = [(question, permutation) for question in permuted for permutation in question.permutations]
+    permuted = [PermutedPrompt(prompt, seed) for prompt, seed in label_prompts]
+    requests = [(prompt, permutation) for prompt in permuted for permutation in prompt.permutations]
     waiting = enumerate(requests)
     in_flight = done = 0
     while done < len(requests):
-        on_progress(done * len(questions) // len(requests))
+        on_progress(done * len(label_prompts) // len(requests))
         while in_flight < client.max_in_flight and (following := next(waiting, None)) is not None:
-            request_id, (question, permutation) = following
-            client.submit(scoring_request(request_id, *question.prompt(permutation)))
+            request_id, (prompt, permutation) = following
+            client.submit(scoring_request(request_id, *prompt.messages_and_choices(permutation)))
             in_flight += 1
         for completion in client.poll(_POLL_SECONDS):
-            question, permutation = requests[completion.request_id]
-            question.add_scores(permutation, completion.scores)
+            prompt, permutation = requests[completion.request_id]
+            prompt.add_scores(permutation, completion.scores)
             in_flight, done = in_flight - 1, done + 1
-    on_progress(len(questions))
-    return [question.mean_scores() for question in permuted]
+    on_progress(len(label_prompts))
+    return [prompt.mean_scores() for prompt in permuted]

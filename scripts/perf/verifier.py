@@ -26,7 +26,7 @@ from datacreate.engines.options import EngineOptions
 from datacreate.engines.server_tests import scoring_test
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
-from datacreate.prompts.label_scoring import label_question
+from datacreate.prompts.label_scoring import make_label_prompt
 from datacreate.verification.label_noise import FIRST_ROWS, calibrated, concordance, label_means
 from datacreate.verification.scoring import Probabilities, final_label, score_labels
 
@@ -83,10 +83,10 @@ def measure(client: ModelClient, model: str, name: str, number: int, calibration
 def score(client: ModelClient, task_format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
     """The rows that the model scored, in order."""
     scored_by_letter = client.needs_letters(task_format.labels or ())
-    asked = [(row, label_question(task_format, row, scored_by_letter=scored_by_letter)) for row in rows]
-    questions = [(question, question.text) for _, question in asked if question]
-    found = score_labels(client, questions, lambda _: None)
-    used = [row for row, question in asked if question]
+    asked = [(row, make_label_prompt(task_format, row, scored_by_letter=scored_by_letter)) for row in rows]
+    label_prompts = [(prompt, prompt.text) for _, prompt in asked if prompt]
+    found = score_labels(client, label_prompts, lambda _: None)
+    used = [row for row, prompt in asked if prompt]
     return [
         (task_format.answers.right_index(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores
     ]

@@ -174,7 +174,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
     assert not any(row.passage for row in chats.read())
     without_context = specialize(CHOICES, Example(TEST_ROW))
     [closed_book] = find_decontamination_sets([mine], without_context)
-    assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
+    assert [row.text_without_passage for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
     assert not any(row.passage for row in closed_book.read())
 
 

@@ -36,7 +36,7 @@ class Digits(Filter):
         assert resources.vectors.embedder
 
     def find_problem(self, candidate):
-        digits = sum(map(str.isdigit, candidate.question))
+        digits = sum(map(str.isdigit, candidate.text_without_passage))
         return f"{digits} digits" if digits > self._most else None
 """
 

@@ -1,4 +1,4 @@
-"""The question that a verifier is asked: what it shows, and how the scores are read."""
+"""The prompt that asks the verifier for a label: what it shows, and how the scores are read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.label_scoring import (
     MAX_LETTERS,
-    LabelQuestion,
-    PermutedQuestion,
+    LabelPrompt,
+    PermutedPrompt,
     can_score_labels,
-    label_question,
+    make_label_prompt,
 )
 from tests.formats import examples
 from tests.formats.examples import inferred
@@ -33,10 +33,10 @@ def prompt_of(
     task_format: TaskFormat, values: dict[str, Any], *, scored_by_letter: bool = False, reverse: bool = False
 ) -> tuple[str, tuple[str, ...]]:
     """The prompt and the choices, with the options in their own order or in reverse."""
-    question = label_question(task_format, values, scored_by_letter=scored_by_letter)
-    assert question
-    order = range(len(question.options))
-    messages, choices = question.prompt(order[::-1] if reverse else order)
+    prompt = make_label_prompt(task_format, values, scored_by_letter=scored_by_letter)
+    assert prompt
+    order = range(len(prompt.options))
+    messages, choices = prompt.messages_and_choices(order[::-1] if reverse else order)
     assert [message["role"] for message in messages] == ["system", "user"]
     return "\n\n".join(message["content"] for message in messages), choices
 
@@ -93,11 +93,11 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
         task_format = format_of(values)
         assert not can_score_labels(task_format)
         assert task_format.answers.choices(values) == []
-        assert label_question(task_format, values, scored_by_letter=True) is None
+        assert make_label_prompt(task_format, values, scored_by_letter=True) is None
     assert all(can_score_labels(format_of(values)) for values in examples.CLOSED.values())
     assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
     no_answer = replace(format_of(examples.CLAIM), roles=Roles(inputs=(("question",),)))
-    assert label_question(no_answer, examples.CLAIM, scored_by_letter=False) is None
+    assert make_label_prompt(no_answer, examples.CLAIM, scored_by_letter=False) is None
     labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERS + 1))}
     task_format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
     assert can_score_labels(task_format)
@@ -105,15 +105,15 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
     options = [f"option {i}" for i in range(MAX_LETTERS + 1)]
     for number in (MAX_LETTERS, MAX_LETTERS + 1):
         values = {"question": "Which?", "options": options[:number], "label": options[0]}
-        question = label_question(format_of(values), values, scored_by_letter=False)
-        assert (question is not None) == (number == MAX_LETTERS)
+        prompt = make_label_prompt(format_of(values), values, scored_by_letter=False)
+        assert (prompt is not None) == (number == MAX_LETTERS)
 
 
 @pytest.mark.parametrize("values", examples.CLOSED.values(), ids=examples.CLOSED)
 @pytest.mark.parametrize("scored_by_letter", [False, True])
-def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], scored_by_letter: bool) -> None:
+def test_the_label_prompt_does_not_depend_on_the_answer(values: dict[str, Any], scored_by_letter: bool) -> None:
     task_format = format_of(values)
-    questions = set()
+    prompts = set()
     for index, answer in enumerate(task_format.answers.choices(values)):
         other = task_format.answers.with_choice(values, index)
         assert task_format.answers.right_index(other) == index
@@ -121,9 +121,9 @@ def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], scor
         assert json.dumps(
             task_format.answers.with_choice(other, task_format.answers.right_index(values))
         ) == json.dumps(values)
-        questions.add(label_question(task_format, other, scored_by_letter=scored_by_letter))
-    assert len(questions) == 1
-    assert None not in questions
+        prompts.add(make_label_prompt(task_format, other, scored_by_letter=scored_by_letter))
+    assert len(prompts) == 1
+    assert None not in prompts
 
 
 def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
@@ -136,22 +136,22 @@ def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
 
 
 def test_shared_labels_are_asked_once_in_their_own_order() -> None:
-    question = PermutedQuestion(LabelQuestion("Which?", ("yes", "no"), scored_by_letter=False), "seed")
-    assert list(question.permutations) == [0]
-    assert question.prompt(0)[1] == ("yes", "no")
-    question.add_scores(0, [0.3, 0.7])
-    assert question.mean_scores() == (0.3, 0.7)
+    prompt = PermutedPrompt(LabelPrompt("Which?", ("yes", "no"), scored_by_letter=False), "seed")
+    assert list(prompt.permutations) == [0]
+    assert prompt.messages_and_choices(0)[1] == ("yes", "no")
+    prompt.add_scores(0, [0.3, 0.7])
+    assert prompt.mean_scores() == (0.3, 0.7)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8))
 def test_scores_of_letters_are_averaged_over_an_order_and_its_reverse(own: list[float], seed: str) -> None:
     options = tuple(f"option {i}" for i in range(len(own)))
     orders = []
-    by_option, by_place = (PermutedQuestion(LabelQuestion("Which?", options, True), seed) for _ in "ab")
+    by_option, by_place = (PermutedPrompt(LabelPrompt("Which?", options, True), seed) for _ in "ab")
     for permutation in by_option.permutations:
         assert by_option.mean_scores() is None
-        messages, choices = by_option.prompt(permutation)
-        assert (messages, choices) == by_place.prompt(permutation)
+        messages, choices = by_option.messages_and_choices(permutation)
+        assert (messages, choices) == by_place.messages_and_choices(permutation)
         shown = dict(re.findall(r"^([A-Z])\. (.*)$", messages[-1]["content"], re.MULTILINE))
         orders.append([options.index(shown.get(choice, choice)) for choice in choices])
         by_option.add_scores(permutation, [own[index] for index in orders[-1]])
