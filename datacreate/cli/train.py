@@ -28,7 +28,7 @@ def train(
 ) -> None:
     """Fine-tune an encoder on SOURCE: a run, a file with rows, or a benchmark's human train split.
 
-    Several sources are mixed. When interrupted it exits with 75, and the same command resumes.
+    Several sources are concatenated. When interrupted it exits with 75, and the same command resumes.
 
     \b
     datacreate train runs/csqa --out trained/csqa-tree

@@ -38,7 +38,7 @@ ModelSelection = Literal["held-out", "human", "file", "none"]
 PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
 IMPROVED = "improved"  # a condition's name for rows that `datacreate improve` created
 HUMAN, ZERO_SHOT = "human", "zero-shot"  # the names of conditions without created rows
-MIXED = f"{HUMAN}+"  # prefix of a condition's name for human rows together with created ones
+MIXED = f"{HUMAN}+"  # prefix of the condition of a mixed set: human rows together with created ones
 
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""

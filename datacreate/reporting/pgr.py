@@ -81,7 +81,7 @@ def _mean_pgr(condition: str, results: Sequence[ConditionResult]) -> MeanPGR | N
 def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
     """The curves on each test set where a condition has several numbers of training rows.
 
-    Mixes with human rows are left out. Of two results of one number, that with more training sets counts.
+    Mixed sets are left out. Of two results of one number, that with more training sets counts.
     """
     by_test: defaultdict[tuple[str, str], dict[str, dict[int, ConditionResult]]] = defaultdict(dict)
     for result in results:

@@ -261,9 +261,9 @@ def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
 
 
 def _is_reference(result: ConditionResult) -> bool:
-    """Whether a result is compared with results of any number of training rows: all human rows, or a mixture."""
-    is_mixture = result.condition.startswith(MIXED)
-    return result.count is None or is_mixture or (result.has_all_rows and result.condition == HUMAN)
+    """Whether a result is compared with results of any number of training rows: all human rows, or a mixed set."""
+    is_mixed = result.condition.startswith(MIXED)
+    return result.count is None or is_mixed or (result.has_all_rows and result.condition == HUMAN)
 
 
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:

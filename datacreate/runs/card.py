@@ -53,7 +53,8 @@ def dataset_card(
         ),
         sampling=Markup(
             ", ".join(
-                markdown_code(json.dumps(each.sampling)) + (f" ({markdown_code(each.model)})" if spec.mixture else "")
+                markdown_code(json.dumps(each.sampling))
+                + (f" ({markdown_code(each.model)})" if len(spec.generators) > 1 else "")
                 for each in spec.generators
             )
         ),

@@ -31,25 +31,25 @@ CLAIM: Row = {"question": "Is an apple a tool?", "context": None, "options": ["T
 PASSAGE: Row = CLAIM | {"context": "An apple is a fruit that grows on trees, and people like to eat it."}
 
 
-def mixed(*sources: object, **changes: Any) -> TrainingSet:
+def rows_of(*sources: object, **changes: Any) -> TrainingSet:
     return training_set([read_source(str(source)) for source in sources], **changes)
 
 
 def test_the_condition_of_a_run_has_the_settings_that_made_its_rows(home: Path, tmp_path: Path, model: str) -> None:
     make(tmp_path / "plain", model, seed=1)
     make(tmp_path / "near", model, near=0.9, shots=2)
-    plain, near = mixed(tmp_path / "plain").condition, mixed("csqa", tmp_path / "near").condition
+    plain, near = rows_of(tmp_path / "plain").condition, rows_of("csqa", tmp_path / "near").condition
     assert plain.settings is not None
     assert near.settings is not None
     assert set(near.settings) - set(plain.settings) == {"near=0.9", "shots=2"}
     assert not set(plain.settings) - set(near.settings)
-    assert mixed("csqa").condition.settings is None
+    assert rows_of("csqa").condition.settings is None
     older = plain.model_copy(update={"settings": None})
     assert (older.is_same(plain), plain.is_same(near)) == (True, False)
 
 
 def test_a_benchmark_gives_its_human_train_split(home: Path) -> None:
-    found = mixed("creak")
+    found = rows_of("creak")
     assert (found.condition.name, found.condition.benchmark) == ("human", "creak")
     assert (found.condition.count, found.condition.full) == (200, True)
     rows = read_split(find_benchmark("creak"), "train")
@@ -72,7 +72,7 @@ def test_a_run_its_file_and_its_export_hold_the_same_questions(
     tmp_path: Path, model: str, changes: dict[str, Any], head: str
 ) -> None:
     make(tmp_path / "run", model, **changes)
-    run, file = mixed(tmp_path / "run"), mixed(tmp_path / "run" / "train.jsonl")
+    run, file = rows_of(tmp_path / "run"), rows_of(tmp_path / "run" / "train.jsonl")
     assert run.head.description == head
     assert (run.condition.name, run.condition.count) == ("tree", 25)
     assert run.condition.generator
@@ -82,13 +82,13 @@ def test_a_run_its_file_and_its_export_hold_the_same_questions(
     assert named[0] == named[1]
     if "labels" not in changes:
         (exported,) = export(RunDirectory(tmp_path / "run"), "jsonl", tmp_path / "exported")
-        assert mixed(exported).head == run.head
-        assert mixed(exported).condition.digest == run.condition.digest
+        assert rows_of(exported).head == run.head
+        assert rows_of(exported).condition.digest == run.condition.digest
 
 
 def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=43)  # the last request gives more than needed
-    found = mixed(tmp_path / "run")
+    found = rows_of(tmp_path / "run")
     families = list(RunDirectory(tmp_path / "run").families())[:43]
     same = [a == b for a in families for b in families]
     assert [a.family == b.family for a in found.examples for b in found.examples] == same
@@ -98,12 +98,12 @@ def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> No
 
 def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, strategy="random")
-    found = mixed("csqa", tmp_path / "run")
+    found = rows_of("csqa", tmp_path / "run")
     assert (found.condition.name, found.condition.benchmark) == ("human+random", "csqa")
     assert found.condition.count == 225
     families = [example.family for example in found.examples]
     assert not set(families[:200]) & set(families[200:])
-    assert mixed(tmp_path / "run", "csqa").condition.name == "human+random"
+    assert rows_of(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
 def test_a_human_sample_beside_created_rows_is_the_one_without_them(
@@ -142,7 +142,7 @@ def test_unusable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     rows[6]["question"] = "  "
     rows[7]["label"] = f" {rows[7]['label'].upper()} "  # spelling is ignored
     rows[8]["question"] = "8 one\u2028line \u0085 still"
-    found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
+    found = rows_of(write_rows(tmp_path / "rows.jsonl", rows))
     assert len(found.examples) == found.condition.count == 7
     assert sum(found.skipped.values()) == 4
     assert found.skipped["the answer is not among the options"] == 1
@@ -195,7 +195,7 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str) -> N
     else:
         write_rows(path, content)
     with pytest.raises(DatacreateError) as caught:
-        mixed(path)
+        rows_of(path)
     for part in (words, str(path)):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -204,7 +204,7 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str) -> N
 def test_whole_decimals_are_labels(tmp_path: Path) -> None:
     for values, names in (((0.0, 1.0), ("0", "1")), ((1.0, 2.5, 4), ("1", "2.5", "4"))):
         rows = [{"text": f"text {n}", "label": values[n % len(values)]} for n in range(40)]
-        found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
+        found = rows_of(write_rows(tmp_path / "rows.jsonl", rows))
         assert (found.head.names, len(found.examples), found.skipped) == (names, 40, {})
 
 
@@ -219,9 +219,9 @@ def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
 
 def test_sources_of_different_heads_are_not_mixed(home: Path) -> None:
     with pytest.raises(UsageError, match=r"csqa has questions with 5 options, piqa has .* 2 options"):
-        mixed("csqa", "piqa")
+        rows_of("csqa", "piqa")
     with pytest.raises(UsageError, match="creak has the labels True, False, csqa has questions with 5"):
-        mixed("creak", "csqa")
+        rows_of("creak", "csqa")
 
 
 def test_unfinished_runs_and_missing_sources_are_refused(home: Path, tmp_path: Path, model: str) -> None:
@@ -297,14 +297,14 @@ def test_splits_stay_those_of_the_published_results(head: HeadSpec, size: int, d
 
 def test_a_created_set_and_its_file_are_split_alike_row_by_row(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=60)
-    file = mixed(tmp_path / "run" / "train.jsonl")
+    file = rows_of(tmp_path / "run" / "train.jsonl")
     alone = [replace(example, family=str(row)) for row, example in enumerate(file.examples)]
     assert held_out_splits(file.examples, file.head, 10) == held_out_splits(alone, file.head, 10)
 
 
 def test_rows_of_a_file_with_equal_texts_stay_on_one_side(tmp_path: Path) -> None:
     rows = [{"text": f"Text number {n % 100}{'.' * (n < 100)}", "label": "ab"[n % 2]} for n in range(200)]
-    found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
+    found = rows_of(write_rows(tmp_path / "rows.jsonl", rows))
     for kept, held in held_out_splits(found.examples, found.head, 10):
         assert {row % 100 for row in kept} & {row % 100 for row in held} == set()
 

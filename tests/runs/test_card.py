@@ -123,8 +123,10 @@ def test_what_was_done() -> None:
 
 def test_the_sampling_settings_of_each_model() -> None:
     assert 'sampling `{"temperature": 1.0}`. ' in sections(dataset_card(SPEC, SUMMARY))["Generation"]
-    mixture = [GeneratorSpec(model=name, sha256="", sampling={"top_p": p}) for name, p in (("one", 0.5), ("two", 0.9))]
-    generation = sections(dataset_card(SPEC.model_copy(update={"mixture": mixture}), SUMMARY))["Generation"]
+    generators = [
+        GeneratorSpec(model=name, sha256="", sampling={"top_p": p}) for name, p in (("one", 0.5), ("two", 0.9))
+    ]
+    generation = sections(dataset_card(SPEC.model_copy(update={"mixture": generators}), SUMMARY))["Generation"]
     assert 'sampling `{"top_p": 0.5}` (`one`), `{"top_p": 0.9}` (`two`). ' in generation
 
 

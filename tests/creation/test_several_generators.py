@@ -82,9 +82,7 @@ def test_the_slowest_model_does_not_delay_the_fastest(tmp_path: Path, model: str
     assert fast > 7 * slow
 
 
-def test_a_killed_mixture_keeps_what_it_has_and_the_models_that_wrote_it(
-    tmp_path: Path, model: str, other: str
-) -> None:
+def test_a_killed_run_keeps_what_it_has_and_the_models_that_wrote_it(tmp_path: Path, model: str, other: str) -> None:
     kept = b""
     for dies_after in (3, 1, 6, None):
         fleet = Fleet(slots=3, shuffle=random.Random(1), dies_after=dies_after)
@@ -104,7 +102,7 @@ def test_one_of_the_models_can_verify(tmp_path: Path, model: str, other: str) ->
     assert not fleet.engines["scripted-model"].verified
 
 
-def test_the_mixture_identifies_the_run(tmp_path: Path, model: str, other: str) -> None:
+def test_the_generators_identify_the_run(tmp_path: Path, model: str, other: str) -> None:
     make_mixed(tmp_path, (model, other), Fleet(), count=10)
     for models in ((model,), (other, model)):
         with pytest.raises(RunMismatch, match="another --model: "):
