@@ -8,7 +8,6 @@ the same requests, without choosing, embedding or scoring twice.
 
 from __future__ import annotations
 
-import math
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -183,9 +182,7 @@ class RunState:
         self._shots.add(lines)
         first = self.acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.parent_depth + 1) for i in commit.chosen_children]
-        # Twice the number that this rate requires, as if no waiting example will be accepted.
-        needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._accepted_per_request))
-        self._queue.add_result(commit.request_number, parents, passed, needed)
+        self._queue.add_result(commit.request_number, parents, passed)
 
 
 def _cannot_follow(path: str, line: LogLine, part: str) -> LogDamaged:

@@ -22,6 +22,10 @@ MAX_ATTEMPTS = 8  # how often a chain retries a parent without children before i
 _MAX_REUSABLE = 4096  # only this many parents, the first ones, can be used again
 UNLIMITED_USES = 2**62
 
+_MAX_WAITING = 2**18
+"""A tree keeps this many parents that were not used yet, more than it can use before others come. The limit does not
+depend on the count of the run, so that a run with a larger count finds the parents that the log names."""
+
 _MAX_CENTERS = 2048
 """Used parents that a new parent is compared with: half of them the first ones used, which are far apart, the others
 the latest ones, which are close."""
@@ -51,11 +55,8 @@ class ParentQueue(Protocol):
         if that cannot be a parent.
         """
 
-    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
-        """Record the result of a request: the children chosen as parents, and how many examples passed.
-
-        A queue keeps at most `needed` unused parents.
-        """
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int) -> None:
+        """Record the result of a request: the children chosen as parents, and how many examples passed."""
 
 
 class ChainQueue:
@@ -73,7 +74,7 @@ class ChainQueue:
     def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         return self._parents[request_number % len(self._parents)]
 
-    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int) -> None:
         chain = request_number % len(self._parents)
         if not passed and self._attempts[chain] < MAX_ATTEMPTS:
             self._attempts[chain] += 1
@@ -132,10 +133,8 @@ class TreeQueue:
     def _use_first(self, parent: Parent) -> None:
         """Record that a parent is used for the first time."""
 
-    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
-        self._waiting |= {parent.number: parent for parent in parents}
-        while len(self._waiting) > needed:
-            self._waiting.popitem()
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int) -> None:
+        self._waiting |= {parent.number: parent for parent in parents[: _MAX_WAITING - len(self._waiting)]}
 
 
 class FarthestFirstQueue(TreeQueue):
@@ -201,7 +200,7 @@ class FarthestFirstQueue(TreeQueue):
         self._num_centers += 1
         np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free rows stay inf
 
-    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int) -> None:
         """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""
         if parents:
             self._add(parents)
@@ -232,5 +231,5 @@ class LevelQueue:
         self._position += 1
         return self._level[self._position - 1]
 
-    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int) -> None:
         self._children.extend(parents)

@@ -161,7 +161,7 @@ def measure_coverage(sizes: Sequence[int]) -> dict[str, Any]:
     for request in range(requests):
         queue.next(request, is_idle=True)
         children = [Parent(5 * request + child, "", 1) for child in range(1, 6) if 5 * request + child < len(vectors)]
-        queue.add_result(request, children, 5, 5 * requests)
+        queue.add_result(request, children, 5)
     milliseconds = (time.perf_counter() - began) / requests * 1000
     return {"requests": requests, "milliseconds_per_request": round(milliseconds, 2)}
 

@@ -214,6 +214,16 @@ def test_an_extended_run_that_is_killed_continues_alike(tmp_path: Path, model: s
     assert len(examples(tmp_path / "killed")) == 200
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_can_be_extended_by_a_few_examples_again_and_again(tmp_path: Path, model: str, strategy: str) -> None:
+    before = b""
+    for count in (*range(31, 41), 60, 61, 100):
+        summary = make(tmp_path, model, strategy=strategy, example=NLI, labels=NLI_LABELS, count=count)
+        assert summary["accepted"] == count
+        assert train(tmp_path).startswith(before)
+        before = train(tmp_path)
+
+
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 7}, r"--seed: 42 stored, 7 requested"),
     "strategy": ({"strategy": "naive"}, '--strategy: "tree" stored, "naive" requested'),

@@ -46,7 +46,6 @@ def walk(
     *,
     window: int = 1,
     chain: bool = False,
-    needed: int = 10**6,
     logged: list[QueuedRequest] | None = None,
 ) -> list[QueuedRequest]:
     """All requests, with at most `window` in flight; request i gets `born[i]` accepted children.
@@ -73,7 +72,7 @@ def walk(
             depth = requests[commits].parent.depth + 1
             children = [Parent(number, f"line {number}", depth) for number in range(rows + 1, rows + born[commits] + 1)]
             rows += len(children)
-            queue.add_result(commits, children[:1] if chain else children, len(children), needed)
+            queue.add_result(commits, children[:1] if chain else children, len(children))
     return requests
 
 
@@ -121,7 +120,7 @@ def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
     queue = ChainQueue([ROOT], 1)
     for request in range(20):
         assert queue.next(request, is_idle=True) == ROOT
-        queue.add_result(request, [], 3, 9)
+        queue.add_result(request, [], 3)
 
 
 # Tree and coverage
@@ -155,11 +154,6 @@ def test_parents_without_new_children_are_reused_evenly_shallow_ones_first() -> 
     requests = walk(coverage(), [3] + [0] * 11)
     assert [each.previous_uses for each in requests] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
     assert [each.parent.depth for each in requests[4:8]] == [0, 1, 1, 1]
-
-
-def test_the_tree_keeps_no_more_parents_than_are_needed() -> None:
-    requests = walk(tree(), [9] + [0] * 8, needed=3)
-    assert [each.parent.number for each in requests] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 @pytest.mark.parametrize("make", [tree, coverage, lambda _: LevelQueue([ROOT], 1), lambda _: ChainQueue([ROOT], 3)])
