@@ -73,7 +73,7 @@ NO_MODEL = "it serves no model with a printable name; load one, or rename it"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ignores response_format": ({"kind": "bare", "obeys": False}, "ignores the JSON Schema: .*Good morning"),
     "ignores the grammar": (LLAMACPP | {"obeys": False}, "ignores the JSON Schema"),
-    "refuses every schema": ({"fault": refusing(400, "no schemas")}, "failed the schema test: HTTP 400: no schemas; use"),
+    "refuses every schema": ({"fault": refusing(400, "no schemas")}, "failed the schema test: HTTP 400: no schemas;"),
     "ignores logprobs": (
         {"kind": "bare", "scores": "none"},
         "returns no probabilities for label scoring: it returns no logprobs; .* --verify off",
