@@ -146,7 +146,7 @@ def _read(path: Path, benchmark: Benchmark) -> Rows:
 def _write(
     benchmark: Benchmark, source: str, kept: Mapping[str, SplitRecord], new: NewSplits, *, allow_count_mismatch: bool
 ) -> ImportReport:
-    """Write the new splits besides those that are kept, if their sizes are right, and report all."""
+    """Write the new splits besides those that are kept, if their sizes are right; returns a report of all splits."""
     added = {split: rows for split, (rows, _) in new.items() if split not in kept}
     is_refused = not allow_count_mismatch and any(len(rows) != benchmark.rows[split] for split, rows in added.items())
     texts: dict[str, str] = {split: "".join(row.line() for row in rows) for split, rows in added.items()}

@@ -53,7 +53,7 @@ class BenchmarkSource(FrozenModel):
     paper: str
     reference: str  # its folder in the paper's repository
     hub: HubDataset | None
-    remark: str | None = None  # how its splits differ from the Hub's; without a Hub data set the reason
+    remark: str | None = None  # how its splits differ from the Hub's; without a Hub data set, why there is none
 
 
 class Benchmark(FrozenModel):

@@ -108,7 +108,7 @@ def how_to_import(benchmark: Benchmark, split: str) -> str:
 
 
 def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tuple[list[dict[str, Json]], str]:
-    """Well-formed, different rows of the train split (without one, of dev), and a note that says which.
+    """Well-formed, different rows of the train split (without one, of dev), and a note that names them.
 
     The first is the same as `random.seed(seed); random.choice(rows)` of the reference implementation; a row that
     does not fit its format (repeated options, say) is sampled again. The others have the labels about equally often.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     group="input",
     help="Test set, or `all` that the model can answer.  [default: its own and the out-of-distribution ones]",
 )
-@path_option("--test", "files", multiple=True, group="input", help="File with test rows of one's own.")
+@path_option("--test", "files", multiple=True, group="input", help="File with your own test rows.")
 @option("--split", type=click.Choice(["test", "dev"]), default="test", show_default=True, group="input")
 @path_option("--out", group="output", help="Folder for the evaluations of --zero-shot.")
 @settings_options(FormatOptions, "format_options")
@@ -46,7 +46,7 @@ def evaluate(
     *,
     as_json: bool,
 ) -> None:
-    """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks, or on files of one's own.
+    """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks, or on your own files.
 
     All predictions are stored with the model. Evaluations that exist are not repeated.
 

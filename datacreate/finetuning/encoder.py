@@ -44,7 +44,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_config(folder: Path) -> Any:
-    """config.json of a checkpoint, read by transformers. Raises TrainingError if it cannot be."""
+    """config.json of a checkpoint, read by transformers. Raises TrainingError if it cannot be read."""
     from transformers import AutoConfig
 
     return _load(AutoConfig, folder, "config.json is not the configuration of an encoder")

@@ -201,7 +201,7 @@ def evaluate(
     def own_test_set(path: Path) -> TestSet:
         test = read_test_file(path, training.head, options or FormatOptions(), known_formats)
         if rows_digest(test.usable) == training.condition.digest:
-            notify(f"warning: {path} has the rows that {folder} was trained on; its score says nothing of other rows")
+            notify(f"warning: {path} has the rows that {folder} was trained on; its score does not hold for other rows")
         return test
 
     tests = chain(

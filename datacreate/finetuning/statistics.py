@@ -22,11 +22,11 @@ import numpy.typing as npt
 from datacreate.finetuning.records import Scores
 from datacreate.intervals import HALF_WIDTH, IntervalEstimate, estimated_share
 
-DEGENERATE_SHARE = 0.95  # from this share of identical predictions on, a model counts as degenerate
+DEGENERATE_SHARE = 0.95  # a model with this share of identical predictions, or more, counts as degenerate
 ALPHA = 0.05  # significance level; all intervals are 95 % intervals
 POWER = 0.8  # probability with which the minimum detectable effect is found significant
 
-_MAX_ROUNDING = 1e-9  # a standard error up to this is 0, computed with rounding
+_MAX_ROUNDING = 1e-9  # a standard error up to this counts as 0: it is a rounding error
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -161,7 +161,7 @@ class ScoreEstimate:
 
     @property
     def has_error(self) -> bool:
-        """Whether other test rows or models could change the value, as far as these show."""
+        """Whether other test rows or models could change the value, judged by these."""
         return self.error > _MAX_ROUNDING
 
     @property
@@ -331,7 +331,7 @@ def _scores(correct: npt.NDArray[np.bool_], labels: Integers, classes: int | Non
 def _error_of_alike(models: ConditionModels) -> float:
     """The standard error of a score if all rows of a label have the same outcome, from Wilson's intervals.
 
-    No row changes the score then, and its variance over rows is 0. Other test rows may differ all the same.
+    No row changes the score then, and its variance over rows is 0. Other test rows may still differ.
     """
     rows = np.unique(models.labels[models.labels >= 0], return_counts=True)[1].tolist()
     if models.classes == 1:

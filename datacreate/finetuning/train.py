@@ -70,7 +70,7 @@ class TrainConfig(FormatOptions):
         shown_default="all",
     )
     sample_seed: int = setting("Seed of the samples; samples of one seed are nested.", "input", default=0)
-    benchmark: str | None = setting("The benchmark that the rows are for, if no source says it.", "input")
+    benchmark: str | None = setting("The benchmark that the rows are for, if no source names it.", "input")
     condition: str | None = setting(
         "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
     )
@@ -145,7 +145,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
         if config.validation and (repeated := sum(row.inputs in trained for row in validation_rows)):
             notify(
                 f"warning: {config.validation} has rows that the model is trained on ({repeated} of "
-                f"{len(validation_rows)}); their score says nothing of other rows"
+                f"{len(validation_rows)}); their score does not hold for other rows"
             )
     elif selection == "held-out" and len(rows) >= MIN_ROWS_TO_SPLIT:
         split = held_out_splits(rows, found.head, VALIDATION_FOLDS)[0]

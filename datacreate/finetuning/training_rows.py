@@ -104,7 +104,7 @@ def read_benchmark(name: str, split: str) -> Source:
 
 
 def check_distinct(sources: Iterable[str]) -> None:
-    """Raise UsageError if a source is given twice, also by another path."""
+    """Raise UsageError if a source is given twice, even by different paths."""
     seen: set[str] = set()
     for source in sources:
         name = source if source in load_registry() else os.path.realpath(source)

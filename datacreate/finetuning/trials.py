@@ -105,7 +105,7 @@ def _in_processes(
     directory: TrainingDirectory,
     on_step: OnNamedStep,
 ) -> Iterator[TrainedModel]:
-    """Run the trials in `nproc` processes, which are killed when this generator ends, also by an error."""
+    """Run the trials in `nproc` processes, which are killed when this generator ends, even by an error."""
     context = multiprocessing.get_context("spawn")
     events: SimpleQueue[TrialEvent] = context.SimpleQueue()
     run = pickle.dumps(partial(run_trial, inputs))

@@ -63,7 +63,7 @@ DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"  # symbols of a result i
 LEGEND = (
     "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is perfect. "
     "Accuracy: uncorrected, as in the paper; constant: that of the best constant prediction. In parentheses: 95 % "
-    "intervals over test rows, seeds and formatting examples, as far as there are several.",
+    "intervals over test rows, seeds and formatting examples, where there are several.",
     "N: training rows, validation rows included. SD seeds: standard deviation of the score between seeds of one "
     "training set; SD examples: between the means of formatting examples.",
     "PGR: performance gap recovered, the score in percent of that of as many human rows (same encoder, recipe, model "

@@ -56,7 +56,7 @@ class EvaluationRows:
 
 
 Distribution = Literal["in", "out", "own", "untrained"]
-"""Tested on the benchmark that the model was trained for, on another, on a file of one's own, or not trained at all."""
+"""Models are tested on the benchmark that they were trained for, on another one, or on a file; or are not trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
