@@ -17,7 +17,17 @@ from functools import cache
 
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.files import shipped
-from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, one_line, replace_field, value_at
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    dotted,
+    field_at,
+    leaf_values,
+    one_line,
+    replace_field,
+    value_at,
+)
 from datacreate.formats.infer_labels import (
     advice,
     are_yes_no,
@@ -163,12 +173,16 @@ def _infer_new_format(
         task_format = replace(task_format, rules=frozenset({Rule.ANSWER_IN_CONTEXT}))
     task_format = specialize(task_format, *examples)
 
-    warnings: list[str] = []
+    warnings = [
+        f"warning: --inputs {dotted(path)}: null or empty in each example, so it is not an input; fill it in"
+        for path in roles.inputs
+        if path not in task_format.roles.inputs and not rows  # with rows nobody reads the notes
+    ]
     if not (task_format.rules or task_format.labels):  # the answer is free text, or there is none
         if num_spans:
             spans = f"{num_spans} of {len(all_values)} answers are spans of the context"
             remark = f"only {spans}, so that it is not required"
-        if not rows and (warning := _misspelt_span(examples, roles)):  # with rows nobody reads the notes
+        if not rows and (warning := _misspelt_span(examples, roles) or _several_options(all_values[0], roles)):
             warnings.append(warning)
     if not (remark or declared or task_format.rules):
         if warning := unknown_labels_warning(task_format, all_values):
@@ -231,6 +245,20 @@ def _misspelt_span(examples: Sequence[Example], roles: Roles) -> str | None:
                 f"warning: {example.where}{dotted(roles.answer or ())}: {one_line(repr(answer))} does not occur in "
                 f"{dotted(roles.context or ())}, but {one_line(repr(similar[0]))} does; copy it exactly if each answer "
                 "should be a part of the text"
+            )
+    return None
+
+
+def _several_options(values: Mapping[str, Json], roles: Roles) -> str | None:
+    """A note about an answer that is a list of options of another field; None for other answers."""
+    answer = value_at(values, roles.answer)
+    if not isinstance(answer, list) or not answer:
+        return None
+    for path, options in leaf_values(values):
+        if path != roles.answer and isinstance(options, list) and all(part in options for part in answer):
+            return (
+                f"warning: {dotted(roles.answer or ())}: each part is one of {dotted(path)}, but new answers are not "
+                "checked for this; if one option is the answer, write it as a text, not as a list"
             )
     return None
 

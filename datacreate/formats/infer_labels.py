@@ -274,9 +274,12 @@ def advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) ->
 def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
     """The option that makes a field with these values a label: `--labels mood=good,bad`, for a message."""
     labels = list(dict.fromkeys(map(str, field_values)))
-    if all(isinstance(value, int) for value in field_values):
+    kinds = {type(part) for value in field_values for part in (value if isinstance(value, list) else [value])}
+    if kinds in ({int}, {float}):
         return f"--range {dotted(path)}=LOW..HIGH"
     can_be_typed = not any(c in " ," or not c.isprintable() for label in labels for c in label)
-    if len(labels) not in range(2, MAX_FOUND_LABELS + 1) or not can_be_typed:
+    if kinds == {bool}:
+        labels = ["true", "false"]
+    elif len(labels) not in range(2, MAX_FOUND_LABELS + 1) or not can_be_typed:
         labels = ["a", "b", "c"]
     return f"--labels {dotted(path)}={','.join(labels)}"

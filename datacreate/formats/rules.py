@@ -291,6 +291,9 @@ def _validator(parameters: str) -> jsonschema.Draft202012Validator | None:
 
 
 def _parameters(tools: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """The schema of the arguments of each tool, by the name of the tool, which OpenAI's API wraps in `function`."""
-    functions = [tool.get("function", tool) for tool in tools]
+    """The schema of the arguments of each tool, by the name of the tool, which OpenAI's API wraps in `function`.
+
+    Raises KeyError or TypeError if a tool has no name, or is not an object.
+    """
+    functions = [tool["function"] if "function" in tool else tool for tool in tools]  # noqa: SIM401 (texts have no `get`)
     return {function["name"]: function.get("parameters") or _NO_ARGUMENTS for function in functions}

@@ -47,6 +47,25 @@ def test_shipped_formats_are_recognized() -> None:
         inferred({**examples.UMBRELLA, "label": "attic"})
 
 
+@pytest.mark.parametrize(
+    ("values", "options", "note"),
+    [
+        ({"a": "I left.", "b": None, "mood": "sad"}, {"inputs": "a,b"}, "warning: --inputs b: null or empty in each"),
+        ({"text": "I left.", "scores": [1, 4]}, {"answer": "scores"}, "add --range scores=LOW..HIGH"),
+        ({"text": "I left.", "flags": [True]}, {"answer": "flags"}, "add --labels flags=true,false"),
+        (
+            {"q": "Which swim?", "options": ["cod", "cow", "eel"], "answer": ["cod", "eel"]},
+            {},
+            "warning: answer: each part is one of options, but new answers are not checked for this",
+        ),
+    ],
+)
+def test_notes_about_empty_inputs_and_about_answers_that_are_lists(
+    values: dict[str, Any], options: dict[str, Any], note: str
+) -> None:
+    assert any(note in line for line in inferred(values, **options).notes)
+
+
 def test_labels_that_the_user_gives() -> None:
     result = inferred(examples.NLI, labels=examples.NLI_LABELS)
     assert result.format.roles.named() == {"inputs": "premise, hypothesis", "context": "premise", "answer": "label"}

@@ -186,6 +186,17 @@ def test_the_reason_in_other_formats(encoding: PromptEncoding, item: Any, reason
     assert reason_of(item, encoding) is reason
 
 
+def test_tools_that_are_no_objects_are_rejected() -> None:
+    call = {"type": "object", "properties": {"name": {"type": "string"}, "arguments": {"type": "object"}}}
+    document = {
+        "properties": {"query": {"type": "string"}, "tools": {"type": "array"}, "call": call},
+        "x-datacreate": {"roles": {"tools": "tools", "answer": "call.name"}, "rules": ["call_fits_tool"]},
+    }
+    encoding = PromptEncoding(read_format(document))
+    for tools in (["fly"], [5], [{"function": "fly"}]):
+        assert reason_of(["Go.", tools, {"name": "fly", "arguments": {}}], encoding) is RejectReason.SCHEMA_VIOLATION
+
+
 @pytest.mark.parametrize(("labels", "written"), [("3.0,4.0", 4), ("3,4", 4.0)])
 @pytest.mark.parametrize("style", ["positional", "keyed"])
 def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any) -> None:
