@@ -91,7 +91,7 @@ class CopyChecks:
 
 
 def _answer_repeats_input(candidate: Candidate, task_format: TaskFormat) -> bool:
-    """Whether the answer, in words of its own, is equal to an input after normalization. Labels and options may be."""
+    """Whether an answer in free text is equal to an input after normalization. False for labels and options."""
     answer = value_at(candidate.example.values, task_format.roles.answer)
     if task_format.labels or task_format.roles.options or not isinstance(answer, str):
         return False
@@ -123,7 +123,7 @@ def validate_example(
     except KeyError as missing:  # a schema may allow what the roles of its fields do not
         problem = RejectReason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
     except TypeError:
-        problem = RejectReason.SCHEMA_VIOLATION, f"a field has another type than in the format {task_format.name}"
+        problem = RejectReason.SCHEMA_VIOLATION, f"a field has a different type in the format {task_format.name}"
     reason, detail = problem
     return Reject(reason, shorten(values), detail)
 

@@ -254,8 +254,9 @@ def _several_options(values: Mapping[str, Json], roles: Roles) -> str | None:
     answer = value_at(values, roles.answer)
     if not isinstance(answer, list) or not answer:
         return None
-    for path, options in leaf_values(values):
-        if path != roles.answer and isinstance(options, list) and all(part in options for part in answer):
+    lists = {path: value for path, value in leaf_values(values) if isinstance(value, list) and len(value) > 1}
+    for path, options in lists.items():
+        if path != roles.answer and all(part in options for part in answer):
             return (
                 f"warning: {dotted(roles.answer or ())}: each part is one of {dotted(path)}, but new answers are not "
                 "checked for this; if one option is the answer, write it as a text, not as a list"
@@ -292,7 +293,7 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
 def declare_format(format_options: FormatOptions) -> InferredFormat:
     """The format that the options declare without an example: that of --format, or one with the fields of --inputs.
 
-    Raises FormatError or UsageError if they do not suffice.
+    Raises FormatError or UsageError if they are not enough.
     """
     if format_options.format is None:
         return _from_names(format_options)
@@ -387,5 +388,5 @@ def _option_count(task_format: TaskFormat, schema: Schema) -> int:
     """How many options each example has: as many as there are keys, else _NUM_OPTIONS if the schema allows that."""
     if task_format.first_key is not None and (answer := task_format.roles.answer):
         return len(fixed_labels(schema_at(task_format.schema, answer)) or ())
-    least, most = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
-    return int(max(least, min(_NUM_OPTIONS, most)))
+    minimum, maximum = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
+    return int(max(minimum, min(_NUM_OPTIONS, maximum)))

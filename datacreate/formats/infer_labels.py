@@ -216,7 +216,7 @@ def is_label_name(path: FieldPath | None) -> bool:
 
 
 def unknown_labels_warning(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -> str | None:
-    """A warning if the answers look like labels, by the name of the field or since they repeat, but are free texts."""
+    """A warning if the answers look like labels, by the name of their field or because they repeat, but are not."""
     answer = task_format.roles.answer
     if answer is None or task_format.labels or schema_at(task_format.schema, answer).get("type") != "string":
         return None
@@ -247,7 +247,7 @@ def notes_about_labels(
     if len(answers) < _USUAL_REPEATS * len(counts):
         return []
     return [
-        f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is not a label of its own"
+        f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is not a separate label"
         for example, answer in zip(examples, answers, strict=False)
         if counts[canonical_label(answer)] == 1
     ]

@@ -167,7 +167,7 @@ def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json]) -> R
 def _refuse_positions(example: Example, roles: Roles, *, is_written: bool) -> None:
     """Raise ExampleError for positions of spans in a text or in tokens: a model would write wrong ones.
 
-    Not if the user names the inputs, or if no model writes such rows (`is_written`).
+    Does nothing if the user names the inputs, or if no model writes such rows (`is_written` is False).
     """
     if roles.inputs or not is_written:
         return
@@ -185,7 +185,7 @@ def _refuse_positions(example: Example, roles: Roles, *, is_written: bool) -> No
     if names := next((names for (names, _), found in fits.items() if all(found)), ""):
         raise ExampleError(
             f"{names}: models do not count characters or words, so that the positions would be wrong; write the "
-            "text as tokens with a tag for each, or each span as a text without positions; if these are no positions, "
+            "text as tokens with a tag for each, or each span as a text without positions; if these are not positions, "
             "name the inputs with --inputs FIELD"
         )
 
@@ -267,7 +267,7 @@ def _find_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mappi
         if (isinstance(value, str) or is_number(value)) and not is_rating:
             raise ExampleError(
                 f"{dotted(roles.answer)}: {value!r} is not among {dotted(path)}, and no position or letter of one; fix "
-                "the example, or name its inputs with --inputs if these are no answers to choose from"
+                "the example, or name its inputs with --inputs if these are not answers to choose from"
             )
     return roles
 
@@ -360,7 +360,7 @@ def _refuse_option_fields(path: FieldPath, value: Json, roles: Roles, answers: M
     names = [key for key in names if (*path, key) not in answers]
     letters = [key for key in names if len(key) == 1]
     if is_known and not is_label_name(roles.answer) and len(letters) > 1 and first_key_in(letters) is not None:
-        names += option_keys(letters[0], _MAX_LETTERS)  # also the letter of an option that there is not
+        names += option_keys(letters[0], _MAX_LETTERS)  # also letters of options that do not exist
     _refuse_named_option(path, names, answers)
 
 
@@ -372,7 +372,7 @@ def _refuse_option_objects(path: FieldPath, value: Json, roles: Roles, answers: 
     names = [part for option in value for part in option.values()]
     is_rating = any(_is_rating(field, answer) for field, answer in answers.items())
     may_be_key = roles.answer in answers and not is_rating and not is_label_name(roles.answer)
-    count = max(len(value), _MAX_LETTERS if may_be_key else 0)  # also the key of an option that there is not
+    count = max(len(value), _MAX_LETTERS if may_be_key else 0)  # also keys of options that do not exist
     names += [key for first in FIRST_KEYS for key in option_keys(first, count)]
     _refuse_named_option(path, names, answers)
 

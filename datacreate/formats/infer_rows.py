@@ -55,7 +55,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], format_options: FormatOp
     if roles.options and not task_format.options_vary:
         fixed[roles.options] = schema_at(task_format.schema, roles.options)
 
-    # Rows whose answer or options have another type than in the typical row are invalid, and show nothing.
+    # Rows whose answer or options have a different type from those of the typical row are invalid, and show nothing.
     required = [path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path]
     types = [_TYPES[type(value_at(typical.values, path))] for path in required]
     complete = [row for row in first_rows if [_TYPES[type(value_at(row, path))] for path in required] == types]

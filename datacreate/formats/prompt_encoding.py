@@ -230,7 +230,7 @@ class PromptEncoding:
             raise MalformedItem("the options or the answer have another type") from None
 
     def _with_spans(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The values with what is computed of an extractive answer, or of each of several.
+        """The values with what is computed for an extractive answer, or for each of several.
 
         If the context is given, that is its spelling, since small models change the case. With `answer_start` it is
         also the index where it starts in the context, -1 if it does not occur there.

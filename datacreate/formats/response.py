@@ -149,19 +149,19 @@ def portable_pattern(pattern: str) -> str | None:
 
 
 def _array(schema: Schema) -> dict[str, Json]:
-    least, most, item_schema = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items", {})
+    minimum, maximum, item_schema = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items", {})
     if prefix := schema.get("prefixItems"):
         # Only xgrammar enforces a tuple followed by more items, so the tuple is as short as allowed.
-        length = max(len(prefix), int(least))
+        length = max(len(prefix), int(minimum))
         parts = [*prefix, *[item_schema or {}] * (length - len(prefix))]
-        return tuple_schema([portable_schema(part) for part in parts[: None if most is None else int(most)]])
-    if item_schema is False or most == 0:
+        return tuple_schema([portable_schema(part) for part in parts[: None if maximum is None else int(maximum)]])
+    if item_schema is False or maximum == 0:
         return {"const": []}
     array: dict[str, Json] = {"type": "array", "items": portable_schema(item_schema)}
-    if least:
-        array["minItems"] = int(least)
-    if most is not None:
-        array["maxItems"] = int(most)
+    if minimum:
+        array["minItems"] = int(minimum)
+    if maximum is not None:
+        array["maxItems"] = int(maximum)
     return array
 
 

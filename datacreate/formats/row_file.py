@@ -30,7 +30,7 @@ READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
 _HEAD_BYTES = 1 << 16  # the start of a file, from which its kind is recognized
 
 _MAX_DOCUMENT_BYTES = 100 << 20
-"""Most bytes of a JSON file that is not JSONL: it is read as a whole, up to 500 MB of text. Also of a CSV cell."""
+"""The maximum size of a CSV cell, and of a JSON file that is not JSONL, which takes up to 500 MB of memory."""
 
 MAX_EXAMPLES = 1000  # the most formatting examples of a run
 _BATCH_ROWS = 1000  # rows of a Parquet file in memory

@@ -231,7 +231,7 @@ def check_alike(roles: Roles, example: Example, first: Example) -> None:
 
 
 def turn_schemas(schema: Schema) -> Sequence[Schema]:
-    """The schemas of the turns of a conversation, of which the last holds for all that follow; () if it is none."""
+    """The schemas of the turns of a conversation; the last one is also that of all turns after it. () if it is none."""
     parts = schema.get("prefixItems") or [schema.get("items") or {}]
     fields = [part.get("properties", {}) for part in parts]
     return parts if all(names.keys() >= {*turn_fields(names)} for names in fields) else ()

@@ -30,7 +30,7 @@ def schema_at(schema: Schema, path: FieldPath) -> Schema:
 
 
 def leaf_schemas(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Schema]]:
-    """Every field with its path, in order. Of an object with `properties` only the fields in it."""
+    """Every field with its path, in order. An object with `properties` is left out, its fields are not."""
     for name, part in schema["properties"].items():
         if part.get("properties"):
             yield from leaf_schemas(part, (*path, name))

@@ -99,7 +99,7 @@ class TaskFormat:
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
-        """The labels, of which the answer of each example is one; None if each example has its own answers."""
+        """The labels: the answer of each example is one of them. None if each example has its own answers."""
         if self.roles.answer is None or self.roles.keys or self.first_key is not None:
             return None
         schema = schema_at(self.schema, self.roles.answer)

@@ -196,7 +196,7 @@ def _paper_prompt(shown: str, num_examples: int) -> list[Message]:
 
 
 def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str:
-    """Describe in sentences how an example is written, and which values its fields can have, but for one.
+    """Describe in sentences how an example is written, and which values its fields can have, except for one field.
 
     `[label, text]. The label is one of spam, ham.` The values of the field `without` are left out. The type of a free
     text is left out: a small model writes `text` where the prompt says `body: text`.

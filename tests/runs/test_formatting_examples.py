@@ -143,7 +143,7 @@ def test_a_label_that_occurs_once_among_many_is_named(tmp_path: Path) -> None:
     rows = [{"text": f"Text {index}.", "label": label} for index, label in enumerate(labels)]
     _, inferred = read_examples([jsonl(tmp_path / "mail.jsonl", rows)], FormatOptions())
     assert "labels: spam, ham, hma" in inferred.notes[0]
-    warning = "mail.jsonl: line 12: 'hma' occurs once; correct it if it is not a label of its own"
+    warning = "mail.jsonl: line 12: 'hma' occurs once; correct it if it is not a separate label"
     assert inferred.notes[1].endswith(warning)
 
 
