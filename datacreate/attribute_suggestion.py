@@ -69,7 +69,7 @@ def suggest_attributes(config: CreateConfig, notify: Notify, client_factory: Cli
                 text = yaml.safe_dump(dimensions, sort_keys=False, allow_unicode=True, width=110)
                 return f"# Proposed by {models.name}: edit, and give it to create as --attributes.\n{text}"
     raise RunError(
-        f"{models.name} proposed no usable dimensions in {_ATTEMPTS} attempts (the last answer: "
+        f"{models.name} proposed no usable dimensions in {_ATTEMPTS} attempts (the last response: "
         f"{completion.error or completion.text[:100]!r}); try another --model"
     )
 

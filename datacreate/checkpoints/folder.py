@@ -71,7 +71,7 @@ def check_loadable(folder: Path, kind: ModelKind, *, trust_remote_code: bool) ->
 def find_empty_weights(location: Path) -> Path | None:
     """The first empty file of weights in a folder, or the GGUF file at `location` if it is empty; None if none is.
 
-    A link to a file that was removed from the Hub's cache is empty, too.
+    A link to a file that was removed from the Hub's cache also counts as empty.
     """
     weights = [*location.glob("*.safetensors"), *location.glob("*.gguf")] or [location]
     return next((path for path in weights if not (path.exists() and path.stat().st_size)), None)

@@ -70,7 +70,7 @@ def engine_setting(help_text: str, **options: Any) -> Any:
 class LaunchOptions(Settings):
     """What users and presets can choose for the server of a model. None: chosen automatically.
 
-    Options of only one engine are here, too, because presets are read without engines; its `own_options` names them.
+    Options of only one engine are also here, because presets are read without engines; its `own_options` names them.
     """
 
     max_model_len: int | None = engine_setting("Context length in tokens, prompt and answer together.", gt=0)

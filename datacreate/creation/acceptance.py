@@ -97,7 +97,7 @@ class Acceptance:
         self._filters = filters
         self._embedder = vectors.embedder if vectors else None
         # Coverage needs the vector of every example that passed; filters add those that they need.
-        self._vectors = vectors if plan.strategy.queue == "coverage" else None
+        self._vectors = vectors if plan.strategy.queue == "farthest_first" else None
         self._format = plan.encoding.format
         self._verification = plan.spec.verification
         self._copies = CopyChecks(plan.spec.examples, self._format)

@@ -47,7 +47,7 @@ from datacreate.runs.stats import RunSummary
 from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.signals import Signals, caught_signals, deferred
 
-_MAX_FAILED_REQUESTS = 64
+_MAX_REQUESTS_WITHOUT_ACCEPTED = 64
 """A run fails after this many consecutive requests without an accepted example; the number that can be in flight is
 added."""
 
@@ -70,10 +70,10 @@ def create(
     set for its dataset card.
 
     Raises what `read_inputs` and `make_plan` raise, and: CheckpointError if a model is not downloaded, RunMismatch if
-    the directory has another run, RunLocked if another process writes it, LogDamaged if its log is damaged, EngineError
-    if a server fails, NoProgress if the model writes nothing usable. The same call resumes after ServersUnavailable,
-    Stopped (SIGINT or SIGTERM), LockLost (another process has taken over the directory) and StorageError (the disk is
-    full).
+    the directory has a different run, RunLocked if another process writes it, LogDamaged if its log is damaged,
+    EngineError if a server fails, NoProgress if the model writes nothing usable. The same call resumes after
+    ServersUnavailable, Stopped (SIGINT or SIGTERM), LockLost (another process has taken over the directory) and
+    StorageError (the disk is full).
     """
     # Check everything that needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or Progress()
@@ -202,7 +202,7 @@ class _Session:
         """
         state = self.state
         # Requests already in flight do not use the latest commit; allow for them.
-        max_failed_requests = _MAX_FAILED_REQUESTS + self.stored_config.spec.max_in_flight
+        max_requests = _MAX_REQUESTS_WITHOUT_ACCEPTED + self.stored_config.spec.max_in_flight
         start = SessionStart(round(time.time(), 3), _environment())
         log.write([start], state.advance(start))
         self.progress.update(state.stats, self.stored_config.count, *pipeline.uncommitted)
@@ -218,7 +218,7 @@ class _Session:
             while not state.is_finished and (parsed := pipeline.next_completed()) is not None:
                 self._commit(state.acceptance.make_commit(parsed), log)
                 self._commit_released(log)
-                if state.stats.consecutive_failures >= max_failed_requests and not state.is_finished:
+                if state.stats.requests_since_accepted >= max_requests and not state.is_finished:
                     raise NoProgress(self._no_progress_message())
             self.progress.update(state.stats, self.stored_config.count, *pipeline.uncommitted)
         pipeline.abort()
@@ -261,7 +261,7 @@ class _Session:
         samples = " | ".join(f"{each.reason}: {each.text[:_MAX_SHOWN]!r}" for each in stats.last_rejects)
         [(last_reason, _)] = Counter(each.reason for each in stats.last_rejects).most_common(1)
         return (
-            f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
+            f"no example accepted in {stats.requests_since_accepted} requests in a row ({stats.accepted} of "
             f"{self.stored_config.count} so far); rejects: {reasons}; the last ones: {samples}; {last_reason.advice}"
         )
 

@@ -19,7 +19,7 @@ from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.creation.decontamination_sets import find_decontamination_sets, with_names
 from datacreate.creation.quotas import checked_label_ratio
 from datacreate.creation.recipe import METHODS, Method, choose_strategy, sampling_of, verify_mode
-from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, AnswerLimits, RequestSize, most_in_flight
+from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, ResponseLimits, most_in_flight
 from datacreate.creation.run_models import ModelClients, thinking_limit
 from datacreate.engines.request import Sampling
 from datacreate.engines.server_sources import RunningServers
@@ -123,7 +123,7 @@ def read_inputs(config: CreateConfig) -> RunInputs:
     """Read and check all inputs of a run that need no server; writes nothing. `create` and its dry run start with it.
 
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
-    imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
+    imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is a different one.
     """
     directory = RunDirectory(config.run_dir)
     directory.check()
@@ -246,13 +246,13 @@ class _Sizes(NamedTuple):
     num_examples: int
     num_chains: int | None
     concurrency: int
-    limits: list[AnswerLimits]
+    limits: list[ResponseLimits]
 
 
 def _stored_sizes(spec: RunSpec) -> _Sizes:
     """The sizes of an existing run."""
     samplings = [generator.sampling for generator in spec.generators]
-    limits = [AnswerLimits(sampling["max_tokens"], sampling.get("longest_text")) for sampling in samplings]
+    limits = [ResponseLimits(sampling["max_tokens"], sampling.get("longest_text")) for sampling in samplings]
     return _Sizes(spec.num_examples, spec.num_chains, spec.concurrency, limits)
 
 
@@ -275,7 +275,7 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
     most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
     num_examples = min(size.num_examples(most, fewest) for size in request_sizes)
     limits = [
-        AnswerLimits(config.max_tokens) if config.max_tokens else size.limits(num_examples) for size in request_sizes
+        ResponseLimits(config.max_tokens) if config.max_tokens else size.limits(num_examples) for size in request_sizes
     ]
     in_flight = most_in_flight(config.count, num_examples, clients.generators)
     num_chains = _new_num_chains(inputs, num_examples, in_flight)

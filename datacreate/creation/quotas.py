@@ -55,7 +55,7 @@ class ValueQuotas:
         self._accepted[key] += 1
 
     def remove(self, value: Json) -> None:
-        """Subtract an example with this value that is not accepted any more."""
+        """Subtract an example with this value that is no longer accepted."""
         key = canonical_label(value)
         self._accepted[key] -= 1
         if self._accepted[key] == self._floors[key]:
@@ -123,7 +123,7 @@ class RunQuotas:
         return assigned
 
     def end_request(self, request_number: int) -> None:
-        """Count a request as committed: its values are not in flight any more.
+        """Count a request as committed: its values are no longer in flight.
 
         These are the values of `assign_attributes`, not of the commit: replayed with a larger count, they may differ.
         """
@@ -158,7 +158,7 @@ class RunQuotas:
             quotas.add(value)
 
     def remove(self, label: Json, attributes: Mapping[str, str]) -> None:
-        """Subtract an example with this label and these values that is not accepted any more."""
+        """Subtract an example with this label and these values that is no longer accepted."""
         self.missing += 1
         for quotas, value in self._quotas_of(label, attributes):
             quotas.remove(value)

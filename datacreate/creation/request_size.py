@@ -1,4 +1,4 @@
-"""The size of a request: how many examples it asks for, how long its answer may be, and how many run at once."""
+"""The size of a request: how many examples it asks for, how long the response may be, and how many run at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_GROWTH = 2
 """How many times longer than the formatting example a new example can be."""
 
 _EXTRA_TOKENS = 32
-"""Additional tokens per example, so that answers to a very short example are not truncated."""
+"""Additional tokens per example, so that examples like a very short one are not truncated."""
 
 _TOKENS_PER_WORD, _CHARS_PER_WORD = 2, 20
 """The most tokens and characters of a word of --attributes: more than an English word has."""
@@ -45,8 +45,8 @@ _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
 """Requests in flight for each slot, with one model and with several."""
 
 
-class AnswerLimits(NamedTuple):
-    """How long an answer may be: fields of `Sampling`."""
+class ResponseLimits(NamedTuple):
+    """How long a response may be: fields of `Sampling`."""
 
     max_tokens: int
     longest_text: int | None = None  # characters of one text
@@ -62,7 +62,7 @@ class RequestSize:
     content: RequestContent  # of the longest prompt
     words: int  # the most words that --attributes ask for; 0 without a range of words
     client: ModelClient
-    max_thinking_tokens: int  # before the answer
+    max_thinking_tokens: int  # before the response
 
     def num_examples(self, most: int, fewest: int) -> int:
         """The largest number of examples, from `fewest` to `most`, that fits into the model's context.
@@ -80,14 +80,14 @@ class RequestSize:
             "--thinking or --num-examples, or a larger --max-model-len"
         )
 
-    def limits(self, count: int) -> AnswerLimits:
-        """The limits of the answer to a request for `count` examples. Raises PromptTooLong if they do not fit."""
+    def limits(self, count: int) -> ResponseLimits:
+        """The limits of the response to a request for `count` examples. Raises PromptTooLong if they do not fit."""
         max_tokens = self.num_examples(count, count) * self._example_tokens
         bounds_texts = self.encoding.style == "positional" and self.client.bounds_texts
         if not self.examples or self.max_thinking_tokens or not bounds_texts:
-            return AnswerLimits(max_tokens)
+            return ResponseLimits(max_tokens)
         grown = _TEXT_GROWTH * len(self._written(self._shown[0]))
-        return AnswerLimits(max_tokens, max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words))
+        return ResponseLimits(max_tokens, max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words))
 
     @cached_property
     def _shown(self) -> list[Example]:

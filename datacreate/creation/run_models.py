@@ -93,7 +93,7 @@ def _thinking_of(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | Non
 
 
 def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
-    """The most tokens that a generator thinks before each answer; 0 if it does not think.
+    """The most tokens that a generator thinks before each response; 0 if it does not think.
 
     Raises UsageError if it cannot think as --thinking says.
     """
@@ -121,7 +121,7 @@ class ModelClients:
     """The models of a run, and their clients. The verifier may have the client of a generator."""
 
     models: RunModels
-    by_name: dict[str, ModelClient]  # `engine`, `engine-2`, ..., and `verifier` if it has one of its own
+    by_name: dict[str, ModelClient]  # as in config.json: `engine`, `engine-2`, ...; `verifier` if it has its own
     verifier: ModelClient
 
     @property

@@ -160,7 +160,7 @@ class RunState:
         return build_response_schema(self._encodings[with_pseudo_labels], self._plan.spec.num_examples, labels)
 
     def build_request(self, pending: PendingRequest) -> Request:
-        """The request as an engine gets it: prompt, schema of the response, and sampling of its generator."""
+        """The request for the client: prompt, schema of the response, and sampling of its generator."""
         spec = self._plan.spec
         messages = chat_prompt(pending.encoding, pending.shown, spec.num_examples, pending.content)
         schema = self._schema(pending.labels, with_pseudo_labels=pending.encoding.pseudo_labels)
@@ -200,10 +200,10 @@ def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> Par
     # Without a formatting example, the root is a parent without a line, and its prompt shows no example.
     roots = [Parent(-index, line, 0) for index, line in enumerate(lines or [""])]
     # So that no more than half of a small run are children of the roots, as far as each is used once. The log names the
-    # parents of earlier requests, also of those made for a smaller count.
+    # parents of earlier requests, including those made for a smaller count.
     half = max(2, count // (2 * spec.num_examples))
     uses, root_uses = min(spec.max_parent_uses, half), min(spec.max_parent_uses, max(1, half // len(roots)))
-    if plan.strategy.queue == "coverage":
+    if plan.strategy.queue == "farthest_first":
         assert vectors, "the strategy needs an embedder"
         return FarthestFirstQueue(roots, vectors.of_parent, max_parent_uses=uses, max_root_uses=root_uses)
     if spec.num_chains:

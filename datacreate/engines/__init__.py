@@ -14,7 +14,7 @@ In the order in which one request passes them:
   model_client.py    ModelClient: submits requests, and returns completions
   server_pool.py     ServerPool: chooses a server; retries, lost servers
   server.py          Server: HTTP, recognition, tests, tokenizer
-  chat_api.py        Request -> JSON body, JSON answer -> Completion
+  chat_api.py        Request -> JSON body, JSON response -> Completion
   server_errors.py   why a server did not answer: exceptions, HTTP statuses
   server_tests.py    the tests that a server must pass before a run
   engine_kind.py     EngineKind: what differs between engines

@@ -1,4 +1,4 @@
-"""The chat completions API: Request -> JSON body, and JSON answer -> Completion.
+"""The chat completions API: Request -> JSON body, and JSON response -> Completion.
 
 The schema goes into the standard `response_format`. Extensions of the API are sent only to the engines that have them
 (engine_kind.py).
@@ -80,7 +80,7 @@ class ChatApi:
         if thinking and self.thinking.has_limit and self.kind.thinking_field:
             body[self.kind.thinking_field] = thinking
         if request.schema is not None:
-            # What is sent for llguidance would apply to the thoughts, too; `response_format` applies after them.
+            # What is sent for llguidance would also apply to the thoughts; `response_format` applies after them.
             for_llguidance = self.uses_llguidance and not thinking
             body |= _schema_field(request.schema, sampling.longest_text, for_llguidance=for_llguidance)
         if request.choices:
@@ -123,7 +123,7 @@ def _with_max_length(schema: Any, characters: int) -> Any:
 
 
 def parse_response(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
-    """The completion in a server's answer. Raises Unavailable if there is none.
+    """The completion in the JSON of a server's response. Raises Unavailable if there is none.
 
     `tokens` are the first tokens of the request's choices, if known.
     """
@@ -133,27 +133,27 @@ def parse_response(request: Request, document: Any, tokens: Sequence[int] | None
         if request.choices:
             return _scored_completion(request, choice, prompt_tokens, tokens)
         finish_reason = choice["finish_reason"]
-        answer, thoughts = _answer_and_thoughts(choice["message"])
+        text, thoughts = _text_and_thoughts(choice["message"])
         generated_tokens = _count(usage.get("completion_tokens"))
         thinking_tokens = _count((usage.get("completion_tokens_details") or {}).get("reasoning_tokens"))
     except (LookupError, TypeError, AttributeError):
         reason = f": {short_text(document)}" if isinstance(document, dict) and "error" in document else ""
         raise Unavailable(f"invalid response{reason}") from None
     error = None if finish_reason in ("stop", "length") else f"finish reason {str(finish_reason)[:40]}"
-    if not (answer.strip() or error):
+    if not (text.strip() or error):
         thinks = request.sampling.thinking is not None
         if finish_reason == "length" and (thinks or not thoughts.lstrip().startswith(_JSON_STARTS)):
             error = _ONLY_THOUGHTS
-        elif not thinks:  # some servers put the whole answer into the reasoning field
-            answer, thoughts = thoughts, ""
+        elif not thinks:  # some servers put the whole text into the reasoning field
+            text, thoughts = thoughts, ""
     thoughts = thoughts.strip().encode("utf-8", "replace").decode("utf-8")
     if thoughts:
         # Not every server counts them. Then their share of the text is their share of the tokens.
-        share = len(thoughts) / (len(thoughts) + len(answer))
+        share = len(thoughts) / (len(thoughts) + len(text))
         thinking_tokens = min(thinking_tokens, generated_tokens) or round(share * generated_tokens)
     return Completion(
         request.id,
-        text="" if error else answer,
+        text="" if error else text,
         finish_reason="error" if error else finish_reason,
         prompt_tokens=prompt_tokens,
         generated_tokens=generated_tokens,
@@ -163,8 +163,8 @@ def parse_response(request: Request, document: Any, tokens: Sequence[int] | None
     )
 
 
-def _answer_and_thoughts(message: Mapping[str, Any]) -> tuple[str, str]:
-    """The answer and the thoughts in a message. Some servers leave a thinking block in the text."""
+def _text_and_thoughts(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The text and the thoughts in a message. Some servers leave a thinking block in the text."""
     content = str(message.get("content") or "")
     thoughts = str(message.get("reasoning_content") or message.get("reasoning") or "")
     text = content.lstrip()

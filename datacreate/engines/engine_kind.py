@@ -28,7 +28,7 @@ class ServerInfo:
 
     version: object
     slots: object = None  # requests that it processes at once
-    context: object = None  # tokens of a prompt and its answer
+    context: object = None  # tokens of a prompt and its completion
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class GpuNeed:
 
 
 class EngineKind:
-    """An engine: the program behind a server. This class is one with the OpenAI-compatible API only, started by others.
+    """An engine: the program behind a server. This class is any with the OpenAI-compatible API that others start.
 
     Subclasses are engines that datacreate starts. They set `name`, `title`, `packages`, `needed_for` and
     `key_variable`, and define `build`, `speed`, `command` and `recognize`; the rest is what they add to the API.
@@ -117,7 +117,7 @@ class EngineKind:
         return None
 
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
-        """The fields for the most probable tokens of an answer; `tokens`: those of the choices, if known."""
+        """The fields for the most probable tokens of a completion; `tokens`: those of the choices, if known."""
         return {"logprobs": True, "top_logprobs": 20}  # the most that the API allows
 
     def text_tokens(self, model: str, text: str) -> dict[str, Any] | None:

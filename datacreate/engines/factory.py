@@ -160,8 +160,9 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> li
             return works
         if gpus and need.gpus > len(gpus):
             raise EngineError(
-                f"{model.checkpoint.name}: --tensor-parallel-size {need.gpus}, and {len(gpus)} GPUs can be used; use a "
-                "smaller one (a --verifier has --verifier-tensor-parallel-size), or add GPUs to CUDA_VISIBLE_DEVICES"
+                f"{model.checkpoint.name}: --tensor-parallel-size {need.gpus} needs {need.gpus} GPUs, only {len(gpus)} "
+                f"{'is' if len(gpus) == 1 else 'are'} visible; use a smaller one (a --verifier has "
+                "--verifier-tensor-parallel-size), or add GPUs to CUDA_VISIBLE_DEVICES"
             )
         needs.append(need)
     max_share, needed = needs[0].max_share, sum(need.min_gib for need in needs)
@@ -281,8 +282,9 @@ def gpu_groups(replicas: int | Literal["auto"], group_size: int, gpus: tuple[str
         return [()]
     if count > len(groups):
         raise UsageError(
-            f"--replicas {count}: {len(usable)} GPUs can be used, and each server uses {group_size} "
-            f"(--tensor-parallel-size); use at most {max(1, len(groups))}, or add GPUs to CUDA_VISIBLE_DEVICES"
+            f"--replicas {count} needs {count * group_size} GPUs ({group_size} for each server: "
+            f"--tensor-parallel-size), only {len(usable)} can be used; use at most {max(1, len(groups))}, or add "
+            "GPUs to CUDA_VISIBLE_DEVICES"
         )
     return groups[:count]
 
@@ -301,7 +303,7 @@ def start_shared_server(
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
     `extra_arguments` are for the engine's server. The API key is $DATACREATE_API_KEY. An address that other machines
-    can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an invalid
+    can reach needs one; a server that registers makes its own and also registers it. Raises UsageError for an invalid
     argument or an address that cannot be used, EngineError if the server ends before it is ready.
     """
     user_key, port, is_local = api_key(), free_port(host, port), _is_loopback(host)

@@ -27,7 +27,7 @@ from datacreate.hardware import GIB, installed_version, usable_cores
 _SLOTS = 32  # requests processed at once; more do not increase throughput on a CPU
 
 _CONTEXT = 2048
-"""Default tokens of a prompt and its answer. Each slot allocates a full context, so a longer one gets fewer slots."""
+"""Default tokens of a prompt and its completion. Each slot allocates all of it: a longer context means fewer slots."""
 
 _OVERHEAD_GIB = 0.5  # memory besides weights and cache: Python and buffers
 

@@ -54,7 +54,7 @@ class ModelClient:
 
     @property
     def max_context(self) -> int:
-        """The maximum number of tokens of a prompt and its answer together."""
+        """The maximum number of tokens of a prompt and its completion together."""
         return min(server.max_context for server in self._active_servers())
 
     @property
@@ -88,7 +88,7 @@ class ModelClient:
         return tokens is None or -1 in tokens or len(set(tokens)) < len(tokens)
 
     def _query(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
-        """The answer of one server to a question without generation."""
+        """What one server answers to a query without generation."""
         self._active_servers()
         return self._run(self._pool.query(ask))
 

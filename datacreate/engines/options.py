@@ -34,7 +34,7 @@ class _ServerOptions(Settings):
         default=(), metavar="URL[,URL...]",
     )  # fmt: skip
     request_timeout: float = engine_setting(
-        "With --url: seconds that a server may take for one answer.",
+        "With --url: seconds that a server may take for one response.",
         default=300.0, gt=0, le=86400, metavar="SECONDS",
     )  # fmt: skip
     servers: int = engine_setting(

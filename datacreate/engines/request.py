@@ -11,7 +11,7 @@ from typing import Literal
 
 FinishReason = Literal["stop", "length", "error"]
 
-DEFAULT_THINKING = 2048  # tokens that a model may think before an answer, where no limit is given
+DEFAULT_THINKING = 2048  # tokens that a model may think before it answers, where no limit is given
 
 Messages = Sequence[dict[str, str]]
 
@@ -19,18 +19,18 @@ Messages = Sequence[dict[str, str]]
 def max_in_flight(slots: int) -> int:
     """How many requests keep a server busy: one for each slot, and an eighth more in its queue.
 
-    With the queue, no slot is idle while an answer and the next request are in transit.
+    With the queue, no slot is idle while a response and the next request are in transit.
     """
     return slots + -(-slots // 8)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are sampled, and limits of the answer. None: no effect, or no limit."""
+    """How tokens are sampled, and limits of the completion. None: no effect, or no limit."""
 
-    max_tokens: int  # of the answer
-    thinking: int | None = None  # most tokens of thinking before the answer; None: it does not think
-    longest_text: int | None = None  # most characters of one text in the answer, if the server can end it
+    max_tokens: int  # of the completion
+    thinking: int | None = None  # most tokens of thinking before the text; None: it does not think
+    longest_text: int | None = None  # most characters of one text in the completion, if the server can end it
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None
@@ -43,7 +43,7 @@ class Request:
     """One chat prompt, answered by generating text or by scoring choices.
 
     `schema` is the JSON Schema, as text, that generated text must follow. With `choices` no text is
-    generated: each choice gets the probability that the answer begins with its first token.
+    generated: each choice gets the probability that the completion begins with its first token.
     """
 
     id: int
@@ -54,16 +54,16 @@ class Request:
 
 
 def scoring_request(request_id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
-    """The request that scores `choices` as answers."""
+    """The request that scores `choices` as completions."""
     return Request(request_id, messages, None, Sampling(max_tokens=1, temperature=0.0), choices)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The answer to one request. With `finish_reason` "error" the text is empty and `error` says why.
+    """The result of one request. With `finish_reason` "error" the text is empty and `error` says why.
 
     `scores` are the probabilities of the request's choices; they add up to 1. `thoughts` are those of the model
-    before the answer; its tokens are among the generated ones.
+    before the text; its tokens are among the generated ones.
     """
 
     request_id: int
@@ -79,7 +79,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class ServerTest:
-    """Requests with known answers; `problem` says why completions are wrong, None if they are right."""
+    """Requests whose right completions are known; `problem` says why completions are wrong, None if they are right."""
 
     requests: tuple[Request, ...]
     problem: Callable[[Sequence[Completion]], str | None]

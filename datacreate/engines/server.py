@@ -54,7 +54,7 @@ def make_http_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
         follow_redirects=False,
         trust_env=False,  # no proxies; SSL_CERT_FILE is read by the context
         verify=tls,
-        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # answers have their own timeout: see Server
+        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # responses have their own timeout: see Server
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS),
     )
 
@@ -183,7 +183,7 @@ class Server:
             await self._api.kind.after_tests(self._send, self.slots)
 
     async def _run_test(self, test: ServerTest) -> None:
-        """Run one test. Raises Incompatible if it fails, Unavailable if there is no answer."""
+        """Run one test. Raises Incompatible if it fails, Unavailable if there is no response."""
         completions: list[Completion] = []
         for request in test.requests:
             try:
@@ -221,7 +221,7 @@ class Server:
     async def ask(self, request: Request, *, is_test: bool = False) -> Completion:
         """Send a request and return the response. `is_test`: it belongs to a test, which has less time.
 
-        Raises Unavailable if there is no answer, Incompatible if there never will be.
+        Raises Unavailable if there is no response, Incompatible if there never will be.
         """
         tokens = await self.first_tokens(request.choices) if request.choices else None
         body, seconds = self._api.body(request, tokens), self._options.request_timeout
@@ -272,7 +272,7 @@ class Server:
         """GET, or POST with a body. Returns the HTTP status and the JSON or text.
 
         Raises Unavailable, also for a temporary status, which says nothing about the request. It may take `seconds`
-        without any answer of the server: answers to other requests count, so the server may queue requests for longer.
+        without any response of the server. Responses to other requests count, so it may queue requests for longer.
         """
         import httpx2
 
@@ -281,7 +281,7 @@ class Server:
             while not exchange.done():
                 remaining = max(started, self._last_response) + seconds - time.monotonic()
                 if remaining <= 0:
-                    raise Unavailable(f"no answer in {seconds:g} s", hung=True)
+                    raise Unavailable(f"no response in {seconds:g} s", hung=True)
                 await asyncio.wait([exchange], timeout=remaining)
             status, raw = exchange.result()
         except httpx2.ConnectTimeout:
@@ -308,21 +308,21 @@ class Server:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         http = self._idle.pop() if self._idle else make_http_client(self._tls)
         try:
-            async with http.stream(method, self.url + path, json=body, headers=headers) as answer:
-                if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                    raise Unavailable("it sends compressed answers, which were not requested")
-                async for chunk in answer.aiter_raw():
+            async with http.stream(method, self.url + path, json=body, headers=headers) as response:
+                if response.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise Unavailable("it sends compressed responses, which were not requested")
+                async for chunk in response.aiter_raw():
                     raw += chunk
                     if len(raw) > _MAX_BYTES:
                         raise Unavailable(f"it returned more than {_MAX_BYTES // 2**20} MB")
-                return answer.status_code, bytes(raw)
+                return response.status_code, bytes(raw)
         finally:
             self._idle.append(http)
             if self._is_closed:
                 await self.close()
 
     async def close(self) -> None:
-        """Close the connections, also those of requests that are being cancelled."""
+        """Close the connections, even those of requests that are being cancelled."""
         self._is_closed = True
         while self._idle:
             await self._idle.pop().aclose()

@@ -43,9 +43,9 @@ class Incompatible(ServerProblem):
     """A server cannot be used as it is: another model, no schemas, a wrong key. The message says what to do."""
 
 
-def wrong_address(path: str, answer: str) -> Incompatible:
+def wrong_address(path: str, response: str) -> Incompatible:
     """The error for an address where no server with this API is."""
-    return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {answer}); check --url")
+    return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {response}); check --url")
 
 
 def connection_error(error: Exception) -> ServerProblem:

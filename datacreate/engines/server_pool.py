@@ -110,13 +110,13 @@ class ServerPool:
                 self._suspend(server, problem)
 
     async def query(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
-        """The answer of one of the servers to a question without generation. EngineError if it can never answer."""
+        """What one of the servers answers to a query without generation. EngineError if it can never answer."""
         while True:
             server = await self._free_server()
             try:
-                answer = await ask(server)
+                result = await ask(server)
                 self._restore(server)
-                return answer
+                return result
             except Incompatible as problem:
                 raise EngineError(f"{server.url}: {problem}") from None
             except Unavailable as problem:
@@ -131,7 +131,7 @@ class ServerPool:
             await self._changed.wait()
 
     async def _ask(self, server: Server, request: Request) -> Completion:
-        """The answer of this server to a request."""
+        """The completion of a request by this server."""
         self._sent = number = self._sent + 1
         server.in_flight += 1
         try:
@@ -153,7 +153,7 @@ class ServerPool:
             self._wake()
 
     def _suspend(self, server: Server, problem: ServerProblem, *, in_test: bool = False) -> None:
-        """Send a server that failed no more requests, and say why unless that was said. Its monitor goes on with it."""
+        """Send no more requests to a server that failed, and say why unless that is known. Its monitor tests it."""
         if not (in_test or server.is_active):
             return  # another request has suspended it
         is_new = server.count_failure(problem, in_test=in_test)
@@ -195,7 +195,7 @@ class ServerPool:
                 await server.suspended.wait()
             except ServerProblem as problem:
                 self._suspend(server, problem, in_test=True)
-            except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
+            except Exception as error:  # noqa: BLE001 - a malformed response must not stop the other servers
                 self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_test=True)
             if server.is_incompatible and not self._source.changes:
                 return  # no other server can start at its address
@@ -215,7 +215,7 @@ class ServerPool:
                 self._notify(message)
 
     async def _monitor_pool(self) -> None:
-        """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""
+        """Read the list of servers; stop the run if none was usable for too long or none can ever be used again."""
         while True:
             await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait_seconds / 4)))
             await self._scan()
@@ -271,7 +271,7 @@ class ServerPool:
         self._pool_monitor = asyncio.create_task(self._monitor_pool())
 
     def _can_start(self, waited_seconds: float) -> bool:
-        """Whether the run can start, this long after the first test; also if there is no server to wait for."""
+        """Whether the run can start, this long after the first test; True if there is no server to wait for."""
         servers = self._servers.values()
         has_enough = sum(server.is_active for server in servers) >= self._options.servers
         # At the start only several servers or a folder of servers are waited for, unless --wait is set.

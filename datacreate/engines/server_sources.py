@@ -72,7 +72,7 @@ class ServerSource(ABC):
     remote = True  # False if this process starts them
     changes = False  # whether other servers may be added during the run
     description = "this machine"  # where they are, for messages
-    failed: str | None = None  # why there will be no server any more; None as long as there may be one
+    failed: str | None = None  # why no server can ever be used again; None as long as one can
     record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
 
     @abstractmethod

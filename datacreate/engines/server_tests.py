@@ -1,7 +1,7 @@
 """Tests before a run: the server enforces schemas, accepts the run's schema, and returns real scores.
 
 Servers ignore request fields that they do not know, so a schema or `logprobs` can be dropped without
-an error. Each test therefore sends a request with a known answer.
+an error. Each test therefore sends a request whose right completion is known.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def schema_enforcement_test() -> ServerTest:
 
 
 def run_schema_test(messages: Messages, schema: str, sampling: Sampling) -> ServerTest:
-    """The test that the schema of a run is accepted and the answer follows it (unless truncated)."""
+    """The test that the schema of a run is accepted and the completion follows it (unless truncated)."""
     request = Request(-1, messages, schema, sampling)
     name, mismatch = "test with the schema of this run", "does not follow the schema of this run: got"
     return ServerTest((request,), partial(_schema_problem, request, name, mismatch, may_be_truncated=True))

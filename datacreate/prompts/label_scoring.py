@@ -1,6 +1,6 @@
 """The prompt that asks a model for the label of an example without showing it the label.
 
-Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices.
+Used by verification and by zero-shot evaluation. The model writes nothing: the server scores the choices.
 
 Labels that all examples share stand in the system prompt, which servers cache, always in the same order: calibration
 removes a preference for one of them. Options that each example has for itself follow the text. Their order
@@ -79,7 +79,7 @@ class PermutedPrompt:
         return self._prompt.messages_and_choices(self._orders[permutation])
 
     def add_scores(self, permutation: int, scores: Sequence[float] | None) -> None:
-        """Add the scores of the choices of a permutation; None if the engine returned none."""
+        """Add the scores of the choices of a permutation; None if the server returned none."""
         if scores:
             by_option = sorted(zip(self._orders[permutation], scores, strict=True))
             self._scores.append([score for _, score in by_option])

@@ -41,7 +41,7 @@ class RunStats:
     generated_tokens: int = 0
     thinking_tokens: int = 0  # among the generated ones
     seconds: float = 0.0
-    consecutive_failures: int = 0  # latest requests without an accepted example
+    requests_since_accepted: int = 0  # the latest ones, without an accepted example
     rejects: Counter[RejectReason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -80,7 +80,7 @@ class RunStats:
                 self._add_commit(record)
             case SessionStart():  # the time since the last session does not count
                 self._clock = record.started
-                self.consecutive_failures = 0
+                self.requests_since_accepted = 0
             case Decision():
                 for values, sign in ((record.removed, -1), (record.added, 1)):
                     if values:
@@ -93,9 +93,9 @@ class RunStats:
         self.requests += not commit.released
         self._count(commit.accepted, commit.parent_depth + 1, commit.generator, commit.attributes, 1)
         if commit.accepted or commit.waiting:
-            self.consecutive_failures = 0
+            self.requests_since_accepted = 0
         else:
-            self.consecutive_failures += not commit.released
+            self.requests_since_accepted += not commit.released
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
         if not commit.released:  # logs from before December 2026 repeat the number of the first commit there

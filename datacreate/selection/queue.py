@@ -1,7 +1,7 @@
 """The queues of parents: chains, a tree, the farthest parent first, and the levels of the paper.
 
 Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of the
-engine nor the order of arrival influences its decisions. Its caller limits the requests in flight. The log names
+servers nor the order of arrival influences its decisions. Its caller limits the requests in flight. The log names
 every parent, so that a resumed run takes them from there.
 """
 

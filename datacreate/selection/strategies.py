@@ -3,7 +3,7 @@
 A strategy gets the parent (the example that the prompt showed) and its children that passed the filters, and returns
 the children that become parents of later prompts. To add a strategy, write one function with `@strategy`. Its `queue`
 decides the order of the parents: with `root` every prompt shows a formatting example; a `chain` uses one child of each
-request; a `tree` uses all children, breadth first; `coverage` uses the child farthest from the parents used so far.
+request; a `tree` uses all children, breadth first; `farthest_first` uses the one farthest from the parents used so far.
 The first five strategies are those of Lee et al. (EMNLP 2023); their "contrastive" is named `diverse` here, as in their
 code.
 """
@@ -22,7 +22,7 @@ from datacreate.errors import UsageError
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
 
-QueueKind = Literal["root", "chain", "tree", "coverage"]
+QueueKind = Literal["root", "chain", "tree", "farthest_first"]
 
 Texts = Sequence[str]
 Indices = Sequence[int]
@@ -92,7 +92,7 @@ def tree(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -
     return rng.sample(range(len(children)), len(children))
 
 
-@strategy(queue="coverage", needs_embedder=True)
+@strategy(queue="farthest_first", needs_embedder=True)
 def coverage(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
     """Every child; the queue chooses the one farthest from the parents used so far."""
     return range(len(children))

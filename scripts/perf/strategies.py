@@ -122,7 +122,7 @@ def main() -> None:
     more += ["--model", options.model, "--count", str(options.count), "--example", str(EXAMPLE)]
     rows = []
     for strategy in options.strategy or STRATEGIES:
-        reuses = options.max_parent_uses and STRATEGIES[strategy].queue in ("tree", "coverage")
+        reuses = options.max_parent_uses and STRATEGIES[strategy].queue in ("tree", "farthest_first")
         for uses in options.max_parent_uses.split(",") if reuses else [""]:
             limit = ["--max-parent-uses", uses] if uses else []
             rows.append(measure(options.out, f"{strategy} {uses}".strip(), ["--strategy", strategy, *limit, *more]))

@@ -280,9 +280,9 @@ def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.Mon
     assert gpu_groups("auto", 2) == [("0", "1"), ("2", "3")]
     assert gpu_groups(3, 1) == [("0",), ("1",), ("2",)]
     assert gpu_groups(1, 1) == [()]
-    with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs can be used.*; use at most 5, or add"):
+    with pytest.raises(UsageError, match=r"--replicas 6 needs 6 GPUs .*, only 5 can be used; use at most 5, or add"):
         gpu_groups(6, 1)
-    with pytest.raises(UsageError, match=r"--replicas 2: .* uses 4 .*; use at most 1, or add"):
+    with pytest.raises(UsageError, match=r"--replicas 2 needs 8 GPUs \(4 for each server: .*; use at most 1, or add"):
         gpu_groups(2, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpu_groups("auto", 1) == [()]

@@ -54,7 +54,7 @@ class Flood:
     ("flood", "says"),
     [
         (Flood(b" " * MIB), "it returned more than 8 MB"),
-        (Flood(gzip.compress(b" " * 64 * MIB), Content_Encoding="gzip"), "it sends compressed answers"),
+        (Flood(gzip.compress(b" " * 64 * MIB), Content_Encoding="gzip"), "it sends compressed responses"),
     ],
     ids=["endless", "gzip bomb"],
 )

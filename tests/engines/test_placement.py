@@ -160,9 +160,17 @@ def test_a_second_model_that_cannot_be_split_is_refused_before_the_first_server_
 @pytest.mark.parametrize(
     ("verifier", "settings", "problem"),
     [
-        ("1.5B", {"tensor_parallel_size": 4}, "^1.5B: --tensor-parallel-size 4, and 2 GPUs can be used; .*--verifier-"),
-        ("1.5B", {"replicas": 3}, "^--replicas 3: 2 GPUs can be used"),
-        ("32B", {"replicas": 2}, "^--replicas 2: 1 GPUs can be used"),  # the other one is that of the generator
+        (
+            "1.5B",
+            {"tensor_parallel_size": 4},
+            "^1.5B: --tensor-parallel-size 4 needs 4 GPUs, only 2 are visible; .*--verifier-",
+        ),
+        ("1.5B", {"replicas": 3}, "^--replicas 3 needs 3 GPUs .* only 2 can be used"),
+        (
+            "32B",
+            {"replicas": 2},
+            "^--replicas 2 needs 2 GPUs .* only 1 can be used",
+        ),  # the other one is that of the generator
     ],
 )
 def test_a_second_model_that_needs_more_gpus_is_refused_before_the_first_server_starts(
