@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from itertools import cycle, islice
 
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.files import shipped
@@ -367,10 +368,10 @@ def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
     if path == roles.turns:
         turns = [part["properties"] for part in turn_schemas(schema)]
         role, text = turn_fields(turns[0])
-        if turns[1:]:  # the format was specialized, so that the speakers are fixed
+        if turns[1:] and all(is_constant(turn[role]) for turn in turns):  # those of a specialized format
             return [{role: constant_of(turn[role]), text: ""} for turn in turns]
         speakers = ("human", "gpt") if "human" in turns[0][role].get("enum", ()) else ("user", "assistant")
-        return [{role: speaker, text: ""} for speaker in speakers]
+        return [{role: speaker, text: ""} for speaker in islice(cycle(speakers), max(2, len(turns)))]
     parts = schema.get("properties")
     if parts is None:
         return ""

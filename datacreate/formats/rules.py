@@ -158,7 +158,8 @@ def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
 
 def turn_fields(turn: Container[str]) -> tuple[str, str]:
     """The fields of a turn with its speaker and its text: `role` and `content`, or those of ShareGPT."""
-    return ("from", "value") if "from" in turn and "content" not in turn else ("role", "content")
+    pairs = (("role", "content"), ("from", "value"))
+    return next((pair for pair in pairs if all(name in turn for name in pair)), pairs[0])
 
 
 def speaker_field(value: Json) -> str | None:

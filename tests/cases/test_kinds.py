@@ -67,6 +67,13 @@ def test_a_kind_of_example_is_recognized(values: dict[str, Json], options: dict[
     assert infer_format([Example(values)], FormatOptions(**options)).format.name == name
 
 
+def test_turns_of_sharegpt_may_have_other_fields() -> None:
+    turns = [{**turn, "content": "raw"} for turn in SHAREGPT["conversations"]]
+    task_format = infer_format([Example({"conversations": turns})], FormatOptions()).format
+    speakers = [turn["properties"]["from"] for turn in task_format.schema["properties"]["conversations"]["prefixItems"]]
+    assert speakers == [{"const": "human"}, {"const": "gpt"}]
+
+
 def test_kinds_are_read_with_the_fields_of_their_origin(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"id": "c1", **SHAREGPT}, count=4)
     assert RunDirectory(tmp_path / "run").read_config().format.name == "sharegpt"

@@ -105,6 +105,18 @@ def test_the_format_of_a_conversation_can_be_saved_and_read(tmp_path: Path, name
     assert longer.schema == specialize(load_format(name), example, turns=3).schema
 
 
+def test_speakers_that_the_format_does_not_fix_are_the_usual_ones(tmp_path: Path) -> None:
+    message = {
+        "type": "object",
+        "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
+        "required": ["role", "content"],
+    }
+    messages = {"type": "array", "prefixItems": [message] * 4, "minItems": 4, "maxItems": 4}
+    task_format = declared(format=schema_file(tmp_path, {"messages": messages}, roles={"turns": "messages"}))
+    turns = task_format.schema["properties"]["messages"]["prefixItems"]
+    assert [turn["properties"]["role"] for turn in turns] == [{"const": "user"}, {"const": "assistant"}] * 2
+
+
 @pytest.mark.parametrize("name", ["function_call", "sequence_labelling"])
 def test_formats_that_need_an_example(name: str) -> None:
     with pytest.raises(FormatError, match="come from an example; give --example FILE"):
