@@ -293,12 +293,12 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
 
 def _check_condition(name: str, sources: Sequence[Source]) -> None:
     """Raise UsageError if reports use the name of a condition for other rows."""
-    human = [source.is_human for source in sources]
+    are_created = [source.generator is not None for source in sources]  # files may have human rows
     meaning = ""
-    if name == HUMAN and not all(human):
-        meaning = "the human rows of a benchmark alone"
-    elif name.startswith(MIXED) and not any(human):
-        meaning = "created rows together with the human rows of a benchmark"
+    if name == HUMAN and any(are_created):
+        meaning = "human rows alone"
+    elif name.startswith(MIXED) and all(are_created):
+        meaning = "created rows together with human rows"
     elif name == ZERO_SHOT:
         meaning = "models that are not trained"
     if meaning:

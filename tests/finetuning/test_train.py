@@ -265,15 +265,22 @@ def test_validation_rows_that_are_trained_on_are_said(home: Path, tmp_path: Path
         assert note.startswith(f"warning: {file} has rows that the model is trained on ({count})")
 
 
-def test_a_condition_has_no_name_that_reports_use_for_other_rows(home: Path, tmp_path: Path, encoder: str) -> None:
-    file, out = write_rows(tmp_path / "train.jsonl", claims(60)), tmp_path / "out"
+def test_a_condition_has_no_name_that_reports_use_for_other_rows(
+    home: Path, tmp_path: Path, encoder: str, model: str
+) -> None:
+    file, run, out = write_rows(tmp_path / "train.jsonl", claims(60)), tmp_path / "run", tmp_path / "out"
+    make(run, model, count=45)
     refused: list[tuple[str, list[Any]]] = [
-        ("human", [file]), ("human", ["creak", file]), ("human+mine", [file]), ("zero-shot", ["creak"]),
+        ("human", [run]), ("human", ["csqa", run]), ("human+mine", [run]), ("zero-shot", ["creak"]),
     ]  # fmt: skip
     for name, sources in refused:
         with pytest.raises(UsageError, match=rf"^--condition {re.escape(name)}: .*; choose another name$"):
             prepare(config(sources, out, encoder, condition=name))
-    allowed: list[tuple[str, list[Any]]] = [("human", ["creak"]), ("human+mine", ["creak", file]), ("mine", [file])]
+    allowed: list[tuple[str, list[Any]]] = [
+        ("human", [file]),
+        ("human", ["creak", file]),
+        ("human+mine", ["csqa", run]),
+    ]
     for name, sources in allowed:
         found = prepare(config(sources, out, encoder, condition=name))
         assert found.training.condition.name == name
