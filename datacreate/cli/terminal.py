@@ -94,7 +94,7 @@ class TerminalProgress(Progress):
         self._live = LiveText() if is_live() else None
         self._stage, self._done, self._ended = "none", 0, False  # what is counted, and how much of it is done
         self._start, self._done_before, self._tokens_before = 0.0, 0, 0  # at the start of the stage
-        self._first, self._first_arrived = 0.0, 0.0  # when the first examples arrived, and how many these were
+        self._first, self._first_arrived = 0.0, (0, 0)  # when the first examples arrived; how many decided, undecided
         self._shown = 0.0  # time of the last line
 
     def __enter__(self) -> Self:
@@ -122,50 +122,59 @@ class TerminalProgress(Progress):
         undecided = f" ({ahead} more are not decided yet)" if ahead and stats.accepted < count else ""
         decided = stats.accepted + stats.waiting
         accepted_share = (decided + 1) / (decided + stats.rejects.total() + 1)
-        arrived = decided + accepted_share * ahead
         tokens = stats.generated_tokens + tokens_ahead
-        self._count("", "examples" + undecided, stats.accepted, count, more, arrived, tokens)
+        self._count("", "examples" + undecided, stats.accepted, count, more, (decided, ahead), accepted_share, tokens)
 
     def step(self, work: str, done: int, total: int, score: float | None) -> None:
         best = "" if score is None else f", best score {100 * score:.1f}"
         self._count(f"{work}: ", self._unit, done, total, best)
 
     def _count(
-        self, stage: str, unit: str, done: int, total: int, more: str, arrived: float | None = None, tokens: int = 0
+        self,
+        stage: str,
+        unit: str,
+        done: int,
+        total: int,
+        more: str,
+        parallel: tuple[int, int] | None = None,
+        accepted_share: float = 1.0,
+        tokens: int = 0,
     ) -> None:
         """Show the state of a stage: its first and last one, and others after a pause. `more` ends the line.
 
-        `arrived`: of work in parallel, what is done and what will probably be accepted of the examples that wait for an
-        earlier request, for the verifier or for the label-noise check. The first ones arrive late, and the next ones
-        soon after, so the rate is measured since the first arrived.
+        `parallel`: of work in parallel, how many examples are accepted (some wait for the label-noise check), and how
+        many wait for an earlier request or for the verifier; `accepted_share` of these will probably be accepted. The
+        first ones arrive late, and the next ones soon after, so the rate is measured since the first arrived.
         """
-        is_parallel, arrived = arrived is not None, done if arrived is None else arrived
+        decided, undecided = parallel or (done, 0)
         with self._lock:
             now = self._clock()
             is_new = stage != self._stage or done < self._done
             if is_new:
                 self._stage, self._start, self._done_before, self._tokens_before = stage, now, done, tokens
-                self._first, self._first_arrived = now, arrived
+                self._first, self._first_arrived = now, (decided, undecided)
             elif self._ended:
                 return
-            elif is_parallel and self._first == self._start and arrived > self._first_arrived:
-                self._first, self._first_arrived = now, arrived
+            elif parallel and self._first == self._start and sum(parallel) > sum(self._first_arrived):
+                self._first, self._first_arrived = now, parallel
             self._done, self._ended = done, done >= total
-            line = self._line(unit, total, arrived, tokens, now) + more
+            arrived = decided + accepted_share * undecided
+            since_first = arrived - self._first_arrived[0] - accepted_share * self._first_arrived[1]
+            line = self._line(unit, total, arrived, since_first, tokens, now) + more
             if self._live:
                 self._live.show("finishing" if self._ended else line)
             if self._ended or (not self._live and (is_new or now - self._shown >= _PAUSE_SECONDS)):
                 say(line)
                 self._shown = now
 
-    def _line(self, unit: str, total: int, arrived: float, tokens: int, now: float) -> str:
+    def _line(self, unit: str, total: int, arrived: float, since_first: float, tokens: int, now: float) -> str:
         """What is done, how fast, and when it ends."""
         seconds = max(now - self._start, 1e-3)
         count = f"{self._stage}{self._done} of {total} {unit}"
         if self._ended:
             figures, rate = [f"{count} in {seconds:.0f} s"], (self._done - self._done_before) / seconds
         else:
-            figures, rate = [count], (arrived - self._first_arrived) / max(now - self._first, 1e-3)
+            figures, rate = [count], since_first / max(now - self._first, 1e-3)
         if rate > 0:
             figures.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
             seconds_left = (total - arrived) / rate

@@ -124,6 +124,28 @@ def test_of_undecided_examples_as_many_count_as_were_accepted_so_far(capsys: Sai
     assert lines(capsys)[-1].startswith("29 of 100 examples (20 more are not decided yet), 1.5/s, about 41 s left")
 
 
+def test_the_time_left_is_right_if_the_verifier_accepts_few(capsys: Said) -> None:
+    """20 examples arrive every 22 s and are scored for 2 s; 4 of them are accepted, so that 25 rounds are needed."""
+    run = Run(count=100)
+    run.update()
+    for start in range(0, 198, 22):
+        run.uncommitted = (20, 0)
+        run.update(start + 20)
+        run.uncommitted = (0, 0)
+        run.commit(at=start + 22, accepted=4, rejected_by_verifier=16)
+    told = [line.partition("; rejected")[0] for line in lines(capsys)]
+    assert told[2:] == [  # the end is at 550 s
+        "4 of 100 examples (20 more are not decided yet), 0.2/s, about 8 min left",
+        "8 of 100 examples (20 more are not decided yet), 0.2/s, about 8 min left",
+        "12 of 100 examples (20 more are not decided yet), 0.2/s, about 8 min left",
+        "16 of 100 examples (20 more are not decided yet), 0.2/s, about 7 min left",
+        "20 of 100 examples (20 more are not decided yet), 0.2/s, about 7 min left",
+        "24 of 100 examples (20 more are not decided yet), 0.2/s, about 7 min left",
+        "28 of 100 examples (20 more are not decided yet), 0.2/s, about 6 min left",
+        "32 of 100 examples (20 more are not decided yet), 0.2/s, about 6 min left",
+    ]
+
+
 def test_examples_that_wait_for_the_label_noise_check_count_for_the_time_left(capsys: Said) -> None:
     run = Run()
     run.update()
