@@ -79,7 +79,10 @@ class ServerPool:
         return any(server.is_active and not server.failures.failed_requests for server in self.active_servers)
 
     def raise_fatal_error(self) -> None:
-        """Raise the error that stops the run, if there is one and no server has recovered."""
+        """Raise the error that stops the run, if there is one and no server has recovered. Other threads call it."""
+        for monitor in (*self._monitors.values(), self._pool_monitor):
+            if monitor and monitor.done() and not monitor.cancelled():
+                monitor.result()  # raises the unexpected error that ended it
         if self._fatal_error and not self._is_healthy:
             raise self._fatal_error
 
@@ -210,6 +213,10 @@ class ServerPool:
             message = await asyncio.to_thread(self._source.repair, server.url)
         except StorageError as error:
             self._fatal_error = error
+        except OSError as error:
+            self._fatal_error = ServersUnavailable(
+                f"{server.url} cannot be restarted ({error.strerror or error}); run the same command to resume"
+            )
         else:
             if message:
                 self._notify(message)

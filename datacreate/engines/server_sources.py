@@ -226,18 +226,25 @@ class LocalServer:
             self._process.wait()
         raise ServersUnavailable(f"{self.exit_reason()}; run the same command to start it again")
 
+    def begin_stop(self) -> None:
+        """Make it and all its child processes stop."""
+        if self._process and self._process.stdin:
+            with suppress(OSError):
+                self._process.stdin.close()
+
     def stop(self) -> None:
         """Stop it and all its child processes; returns when they have ended."""
-        if self._process and self._process.stdin:
-            with deferred(), suppress(OSError, subprocess.TimeoutExpired):
-                self._process.stdin.close()
+        with deferred(), suppress(subprocess.TimeoutExpired):
+            self.begin_stop()
+            if self._process:
                 self._process.wait(_GRACE_SECONDS + 5.0)
 
 
 class LocalServers(ServerSource):
     """The servers of one model on this machine. `prepare` returns their commands; it is called when they start.
 
-    A server that ends or hangs is restarted once, at the same address.
+    A server that ends or hangs is restarted once, at the same address. One that hangs again is left running: it may
+    only have been slow.
     """
 
     remote = False
@@ -277,7 +284,7 @@ class LocalServers(ServerSource):
 
     def is_broken(self, url: str, *, hung: bool) -> bool:
         server = self._servers.get(url)
-        return server is not None and (hung or server.exit_code is not None)
+        return server is not None and (server.exit_code is not None or (hung and not server.restarted))
 
     def repair(self, url: str) -> str | None:
         with self._lock:
@@ -288,20 +295,26 @@ class LocalServers(ServerSource):
             if server.exit_code is not None:
                 reason = server.exit_reason()
             server.stop()
+            if url not in self._servers:
+                return None
             if server.restarted:
-                del self._servers[url]
+                self._servers.pop(url, None)
                 if not self._servers:
                     self.failed = f"{reason}; it failed again after a restart"
                 return f"{reason}; not restarted a second time"
-            server.restarted = True
             server.launch()
+            server.restarted = True
             return f"{reason}; restarted, its unanswered requests are repeated"
 
     def stop(self) -> None:
-        with deferred(), self._lock:
-            for server in self._servers.values():
-                server.stop()
-            self._servers.clear()
+        with deferred():
+            servers = list(self._servers.values())
+            self._servers.clear()  # `repair` starts none of them from now on
+            for server in servers:
+                server.begin_stop()  # all at the same time: each may take seconds
+            with self._lock:  # `repair` may just have started one
+                for server in servers:
+                    server.stop()
             if self._folder:
                 shutil.rmtree(self._folder, ignore_errors=True)
 

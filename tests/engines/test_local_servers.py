@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
@@ -17,7 +19,7 @@ import psutil
 import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.engines import server_pool
+from datacreate.engines import server_pool, server_sources
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine_kind import EngineKind, ServerCommand
 from datacreate.engines.factory import LocalModel, make_client
@@ -159,7 +161,21 @@ def test_others_answer_while_a_local_server_is_restarted(
     assert notes.messages == ["restarted", f"{server.url}: available again"]
 
 
-def test_a_full_disk_at_a_restart_stops_the_run_resumable(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (StorageError("engine.log: disk full"), StorageError, "disk full"),
+        (
+            OSError(errno.EAGAIN, "No processes"),
+            ServersUnavailable,
+            r"cannot be restarted \(No processes\); run the same",
+        ),
+        (RuntimeError("a bug"), RuntimeError, "a bug"),
+    ],
+)
+def test_an_error_at_a_restart_stops_the_run(
+    server: Server, error: Exception, raised: type[Exception], says: str
+) -> None:
     class NotRestarted(RunningServers):
         remote = False
 
@@ -167,31 +183,77 @@ def test_a_full_disk_at_a_restart_stops_the_run_resumable(server: Server) -> Non
             return server.stopping.is_set()
 
         def repair(self, url: str) -> str:
-            raise StorageError("engine.log: disk full")
+            raise error
 
     request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
     with closing(ModelClient(NotRestarted([server.url]), ChatApi((MODEL,)), EngineOptions())) as client:
         client.start()
         server.stop()
         client.submit(request)
-        with pytest.raises(StorageError, match="disk full"):
+        with pytest.raises(raised, match=says):
             until(lambda: bool(client.poll(0.1)))
 
 
-def test_no_server_is_left_if_one_is_being_restarted_when_the_run_ends(tmp_path: Path) -> None:
+def scripted_servers(log: Path, count: int = 1, first_line: str = "") -> LocalServers:
+    """Servers in processes of their own, whose programs begin with this line."""
     program = (
-        "import sys, threading; from tests.servers import Server\n"
+        f"{first_line}\nimport sys, threading; from tests.servers import Server\n"
         "with Server(port=int(sys.argv[-1]), page=b'healthy'): threading.Event().wait()"
     )
     environment = {"PYTHONPATH": str(ROOT)}
     command = ServerCommand(EngineKind(), MODEL, (sys.executable, "-c", program), environment, slots=1)
-    servers = LocalServers(lambda: [command], tmp_path / "log", lambda _: None)
+    return LocalServers(lambda: [command] * count, log, lambda _: None)
+
+
+def process_at(url: str) -> psutil.Process:
+    """The process of a scripted server, without its supervisor."""
+    port, processes = url.rpartition(":")[2], psutil.Process().children(recursive=True)
+    [found] = (each for each in processes if each.cmdline()[1] == "-c" and each.cmdline()[-1] == port)
+    return found
+
+
+def test_a_server_that_is_slow_once_after_a_restart_is_used_again(tmp_path: Path) -> None:
+    notes = Notes()
+    servers = scripted_servers(tmp_path / "log")
+    schema = json.dumps({"type": "array", "prefixItems": [{"const": "a"}] * 2, "minItems": 2, "maxItems": 2})
+    options = EngineOptions().model_copy(update={"request_timeout": 1.0})
+    with closing(ModelClient(servers, ChatApi((MODEL,)), options, notes.notify)) as client:
+        client.start()
+        [address] = servers.addresses()
+        process_at(address.url).kill()
+        answers(client, Request(1, MESSAGES, schema, Sampling(max_tokens=10)))
+        assert notes.messages.pop() == f"{address.url}: available again"
+        assert "restarted, its unanswered requests" in notes.messages.pop()
+        notes.messages.clear()
+        process = process_at(address.url)
+        notes.on_message = lambda _: process.resume()
+        process.suspend()
+        answers(client, Request(2, MESSAGES, schema, Sampling(max_tokens=10)))
+        assert process.is_running()
+    slow = f"{address.url}: no response in 1 s; suspended until it answers"
+    assert notes.messages == [slow, f"{address.url}: available again"]
+    assert psutil.Process().children() == []
+
+
+def test_no_server_is_left_if_some_are_being_restarted_when_the_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ignore SIGTERM, so each takes the whole grace period to stop; all together take no longer."""
+    monkeypatch.setattr(server_sources, "_GRACE_SECONDS", 2.0)
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    servers = scripted_servers(tmp_path / "log", 3, ignore)
     servers.start()
-    [address] = servers.addresses()
-    repair = Thread(target=servers.repair, args=(address.url,))
-    repair.start()
+    told: list[str | None] = []
+    repairs = [Thread(target=lambda url=each.url: told.append(servers.repair(url))) for each in servers.addresses()]
+    for repair in repairs:
+        repair.start()
+    time.sleep(0.2)
+    began = time.monotonic()
     servers.stop()
-    repair.join()
+    assert time.monotonic() - began < 4
+    for repair in repairs:
+        repair.join()
+    assert told == [None] * 3
     assert psutil.Process().children() == []
 
 
