@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 _MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
+EMPTY_PATH = "the path is empty; give a file or a folder"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 Notify = Callable[[str], None]

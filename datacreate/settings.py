@@ -28,6 +28,7 @@ from pydantic import (
 
 from datacreate.errors import UsageError
 from datacreate.files import read_short_text
+from datacreate.messages import did_you_mean
 
 _MAX_SHOWN = 80  # characters of a rejected value in a message
 _MAX_TEXT_BYTES = 64 << 10  # of a text, or of the file of @FILE
@@ -82,7 +83,11 @@ class Settings(FrozenModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise UsageError(SettingsProblem.first(error).on_command_line(cls.flags())) from None
+            problem = SettingsProblem.first(error)
+            if problem.kind == "extra_forbidden":
+                hint = did_you_mean(problem.key, cls.model_fields)
+                raise UsageError(f"{problem.key}: no such setting{hint}") from None
+            raise UsageError(problem.on_command_line(cls.flags())) from None
 
     @classmethod
     def flags(cls) -> dict[str, str]:
@@ -305,4 +310,4 @@ class SettingsProblem:
             argument = f"{self.path[1]}={argument}"
         if len(argument) > _MAX_SHOWN:
             argument = argument[:_MAX_SHOWN] + "…"
-        return f"{flag} {argument}: {self.remedy}"
+        return f"{flag} {argument}".rstrip() + f": {self.remedy}"

@@ -19,7 +19,7 @@ from datacreate.cli.terminal import say
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.libraries import NO_DOWNLOADS
-from datacreate.messages import did_you_mean
+from datacreate.messages import EMPTY_PATH, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -143,7 +143,7 @@ class PathType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not value:
-            self.fail("the path is empty; give a file or a folder", param, ctx)
+            self.fail(EMPTY_PATH, param, ctx)
         if not str(value).endswith(self._ending):
             self.fail(f"{value} must end in {self._ending}", param, ctx)
         return super().convert(value, param, ctx)
@@ -243,15 +243,15 @@ def config_option(function: F) -> F:
     """`--config FILE.yaml`: options from a file; the command line and the environment take precedence."""
     help_text = "Read options from this YAML file (keys are option names); the command line takes precedence."
     eager_callback: dict[str, Any] = {"is_eager": True, "expose_value": False, "callback": _read_config}
-    return option("--config", type=click.Path(), metavar="FILE.yaml", help=help_text, **eager_callback)(function)
+    return option("--config", type=PathType(), metavar="FILE.yaml", help=help_text, **eager_callback)(function)
 
 
-def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
+def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Make the options of the file at `path` the defaults of the command."""
     if path is None:
         return
     try:
-        context.default_map = _config_values(context, read_yaml(Path(path)))
+        context.default_map = _config_values(context, read_yaml(path))
         context.meta[_CONFIG_PATH] = path
     except ValueError as error:
         raise click.UsageError(f"--config {path}: {error}", context) from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
+from datacreate.messages import EMPTY_PATH
 from datacreate.settings import FrozenModel, Settings, setting
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class CorpusOptions(Settings):
     @model_validator(mode="after")
     def _check_corpus(self) -> Self:
         if not all(self.corpus):
-            raise ValueError("--corpus: the path is empty; give a file or a folder")
+            raise ValueError(f"--corpus: {EMPTY_PATH}")
         if not self.corpus and (flag := self.first_changed_flag(("corpus_field", "passage_tokens"))):
             raise ValueError(f"{flag} is for documents; also give --corpus PATH")
         return self

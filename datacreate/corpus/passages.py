@@ -215,13 +215,13 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
     lines = list(chain.from_iterable(notes.values()))
     lines += [f"{display_path(path)}: left out: no passage, only short or repeated texts" for path in without]
     if not used:
-        reason = lines[0] if len(lines) == 1 else f"{len(files)} files"
+        reason = "; ".join(lines) if len(files) == 1 else f"{len(files)} files"
         paths = " ".join(map(one_line, options.corpus))
         raise UsageError(f"--corpus: no passage in {paths} ({reason}); give other documents")
     hashes = [(display_path(path), content_sha256(path)) for path in files]
     _write_line(file, {"files": hashes, "passages": list(sizes.values()), "left_out": left_out})
     if (more := len(lines) - _MAX_NOTES) > 0:
-        lines[_MAX_NOTES:] = [f"… and {more} more files without a passage"]
+        lines[_MAX_NOTES:] = [f"… and {more} more notes about documents that were left out"]
     return lines
 
 

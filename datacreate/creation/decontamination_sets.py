@@ -17,7 +17,7 @@ from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.row_file import RowFile
 from datacreate.formats.task_format import TaskFormat
-from datacreate.messages import did_you_mean
+from datacreate.messages import EMPTY_PATH, did_you_mean
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
@@ -72,6 +72,8 @@ def _rows_of_split(benchmark: Benchmark, split: str, *, has_passages: bool) -> I
 
 
 def _existing_path(name: str) -> Path:
+    if not name:
+        raise UsageError(f"--decontaminate: {EMPTY_PATH}")
     path = Path(name)
     if not path.exists() and os.sep not in name:
         raise UsageError(

@@ -28,6 +28,7 @@ from datacreate.formats.roles import label_text
 from datacreate.formats.row_file import is_row_file
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.messages import EMPTY_PATH
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.validated_rows import ValidRow, read_rows
 from datacreate.verification.scoring import Probabilities
@@ -86,6 +87,8 @@ def read_source(
     `with_verifier_probabilities` also reads those of a run; `options` say how to read a file. Raises UsageError,
     BenchmarkError, RunError or TrainingError if the source is missing, unfinished, empty or malformed.
     """
+    if not name_or_path:
+        raise UsageError(EMPTY_PATH)
     path = Path(name_or_path)
     if name_or_path in load_registry():
         return read_benchmark(name_or_path, "train")

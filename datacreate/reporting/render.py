@@ -167,14 +167,18 @@ def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[
         notes.append(MATCHED)
     if any(result.paper_accuracy is not None for result in table.results):
         notes.append(f"Paper: {citation}")
-    different = {result.label: result.differing_settings for result in table.results if result.differing_settings}
+    different, several = defaultdict[str, set[str]](set), set[str]()
+    for result in table.results:
+        if result.differing_settings:
+            different[result.label].update(result.differing_settings)
+        elif 0 < result.examples < result.training_sets:
+            several.add(result.label)
     notes += [
-        f"warning: {label}: training sets that were created with different settings ({', '.join(names)}) count as one "
-        "condition; name each with --condition of train."
+        f"warning: {label}: training sets that were created with different settings ({', '.join(sorted(names))}) count "
+        "as one condition; name each with --condition of train."
         for label, names in different.items()
     ]
-    several = {result.label for result in table.results if 0 < result.examples < result.training_sets}
-    if several := several - different.keys():
+    if several:
         notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
     by_test = defaultdict[str, list[ConditionResult]](list)
     for result in table.results:

@@ -251,16 +251,22 @@ class RunDirectory:
         expected = _reported_counts(self.summary_path)
         reported, reported_decisions = expected[_EXAMPLES], expected[_DECISIONS]
         config, train_file, counts = self.read_config(), TrainFile(self.train_path), Counter[str]()
+        decisions, row = dict[int, Decision](), 1
+        with contextlib.suppress(LogDamaged):  # raised below, where `read_log` comes to the line
+            decisions = read_decisions(self.log_path, reported_decisions)
         for line in read_log(self.log_path, config.run_id, len(config.format.labels or ())):
             if isinstance(line.record, Commit):
                 counts[_EXAMPLES] += len(line.record.accepted)
-                train_file.take_in_order(line.record)
+                train_file.take_in_order(line.record.reviewed(row, decisions))
+                row += len(line.record.accepted)
             elif isinstance(line.record, Decision):
-                train_file.take(example_line(line.record.added))
                 counts[_DECISIONS] += 1
-                is_reported = counts[_DECISIONS] <= reported_decisions
-                # train.jsonl may be newer than the summary, and have rows that later decisions restored.
-                counts[_EXAMPLES] += line.record.change if is_reported else max(0, line.record.change)
+                change = line.record.change
+                if counts[_DECISIONS] > reported_decisions:
+                    # train.jsonl may be newer than the summary, and have rows that later decisions edited or restored.
+                    train_file.take(example_line(line.record.added))
+                    change = max(0, change)
+                counts[_EXAMPLES] += change
             yield line
         if not 0 < reported == counts[_EXAMPLES]:  # train.jsonl may be newer than the summary
             expected[_EXAMPLES] = max(reported, train_file.rows)

@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +251,14 @@ def _parse(line: bytes, path: Path, number: int, checksum: int, num_labels: int 
         ) from None
 
 
-def read_decisions(path: Path) -> dict[int, Decision]:
+def read_decisions(path: Path, limit: int | None = None) -> dict[int, Decision]:
     """The last decision about each reviewed row, by the number of the row, with the change of earlier ones.
 
-    No checksum is compared: `read_log` does that. Raises LogDamaged.
+    With a `limit` only so many decisions are read, the earliest ones. No checksum is compared: `read_log` does that.
+    Raises LogDamaged.
     """
     decisions: dict[int, Decision] = {}
-    for number, line in decision_lines(path):
+    for number, line in islice(decision_lines(path), limit):
         decision = _parse(line, path, number, 0).record
         assert isinstance(decision, Decision), "the line starts like one"
         decisions[decision.row] = decision.after(decisions.get(decision.row))

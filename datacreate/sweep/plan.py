@@ -20,9 +20,11 @@ from datacreate.files import expand_home, read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN, MIXED, ZERO_SHOT
 from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
-from datacreate.messages import did_you_mean
+from datacreate.formats.row_file import is_row_file
+from datacreate.messages import EMPTY_PATH, did_you_mean
 from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem
 
@@ -56,9 +58,11 @@ def _file(path: str, info: ValidationInfo) -> str:
 
 
 def _with_absolute_paths(options: dict[str, Any], names: Collection[str], info: ValidationInfo) -> dict[str, Any]:
-    """The options; those of `names` that are paths are made absolute."""
+    """The options; those of `names` that are paths are made absolute. ValueError for an empty path."""
+    if empty := [name for name in names if options.get(name) == ""]:
+        raise ValueError(f"--{empty[0]}: {EMPTY_PATH}")
     return {
-        name: _file(value, info) if name in names and value and isinstance(value, str) else value
+        name: _file(value, info) if name in names and isinstance(value, str) else value
         for name, value in options.items()
     }
 
@@ -83,8 +87,10 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
     """
     _check_names(options, names)
     absolute = _with_absolute_paths(options, ("adapter", "attributes"), info)
-    if isinstance(options.get("url"), (list, tuple)):
-        absolute["url"] = [_model(str(url), info, check=False) for url in options["url"]]
+    urls = options.get("url")
+    if isinstance(urls, (str, list, tuple)):
+        urls = urls.split(",") if isinstance(urls, str) else urls
+        absolute["url"] = [_model(str(url), info, check=False) for url in urls]
     if "embedding_model" in options:
         absolute["embedding_model"] = _model(str(options["embedding_model"]), info)
     if "verifier" in options:  # a server may have a model of any name
@@ -111,18 +117,24 @@ def _check_files(options: Mapping[str, Any]) -> None:
     if adapter and not adapter.exists():
         raise ValueError(f"--adapter {adapter}: no such folder or file")
     for name in options.get("decontaminate") or ():
-        if name != "all" and name not in load_registry() and not Path(name).exists():
+        if name != "all" and name not in load_registry() and not (name and Path(name).exists()):
             raise ValueError(f"--decontaminate {name}: no such file, and no benchmark of that name")
 
 
 def _train_options(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     """Options of `train`, converted, with paths made absolute. Raises ValueError, also for a missing file."""
     _check_names(options, RECIPE_OPTIONS | TRAIN_OPTIONS)
-    recipe, others = split_recipe(_with_absolute_paths(options, ("validation",), info))
-    values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, others, sources=("",), out=Path())
-    if (file := values.get("validation")) and not file.exists():
-        raise ValueError(f"--validation {file}: no such file")
+    values = _converted_train(_with_absolute_paths(options, ("validation",), info))
+    file = values.get("validation")
+    if file and not (is_row_file(file) or RunDirectory(file).exists):
+        raise ValueError(f"--validation {file}: no such file{', run or data set' if file.is_dir() else ''}")
     return {"recipe": values.pop("name"), **values} if "name" in values else values
+
+
+def _converted_train(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of `train`, converted. Raises ValueError."""
+    recipe, others = split_recipe(options)
+    return _converted(Hyperparameters, recipe) | _converted(TrainConfig, others, sources=("",), out=Path())
 
 
 def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -270,6 +282,11 @@ class SweepPlan(Settings):
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
+        for name, values in self.variants.items():
+            try:
+                _converted_train({**self.train, **values.train})
+            except ValueError as error:
+                raise ValueError(f"variants.{name}.train: with `train` of the plan: {error}") from None
         for condition in self.conditions:
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")

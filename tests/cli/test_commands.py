@@ -69,7 +69,18 @@ def test_an_unknown_name_is_wrong_usage_whatever_servers_do(command: str) -> Non
     assert (ended.code, "nope" in ended.failure) == (2, True), ended.err
 
 
-@pytest.mark.parametrize("words", ["export run --out", "report --out", "create --count 1 --run-dir", "improve"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "export run --out",
+        "report --out",
+        "create --count 1 --run-dir",
+        "create --count 1 --example",
+        "create --config",
+        "improve",
+        "train --out out",
+    ],
+)
 def test_an_empty_path_is_not_the_current_folder(words: str) -> None:
     ended = run(*words.split(), "")
     assert ended.code == 2

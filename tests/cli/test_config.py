@@ -233,6 +233,11 @@ def test_train_takes_options_of_a_file_too() -> None:
     assert shown == {**expected, "epochs": "3", "seeds": ()}
 
 
+def test_python_proposes_the_name_of_an_unknown_setting() -> None:
+    with pytest.raises(UsageError, match=r"^urls: no such setting \(did you mean url"):
+        CreateConfig.of(example="mine.json", count=2, urls=["http://a:1"])
+
+
 def test_python_takes_lists_of_labels() -> None:
     config = CreateConfig.of(example="mine.json", count=2, labels={"label": ["yes", "no"]})
     assert config.labels == {"label": "yes,no"}

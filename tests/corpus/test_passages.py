@@ -136,6 +136,19 @@ def test_a_damaged_table_with_a_row_without_text_has_two_notes(tmp_path: Path) -
     damaged, without_text = opened(tmp_path, tmp_path / "a.jsonl.gz").notes
     assert damaged.endswith("; left out from there on")
     assert without_text.endswith("a.jsonl.gz: left out: 1 rows without a text in the field text")
+    (tmp_path / "b.json").write_text('[{"text": ""}, {"text": ""}, {"text": "')
+    with pytest.raises(UsageError, match=r"line 1: not JSON.*; .*b.json: left out: \d rows without a text"):
+        opened(tmp_path, tmp_path / "b.json")
+
+
+def test_many_notes_about_documents_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "good.md").write_text(passage(1))
+    for number in range(12):
+        (folder / f"{number}.md").touch()
+    *notes, more = opened(tmp_path, folder).notes
+    assert (len(notes), more) == (10, "… and 2 more notes about documents that were left out")
 
 
 def test_paths_that_are_no_documents_are_errors(tmp_path: Path) -> None:

@@ -95,6 +95,27 @@ def test_settings_that_differ_between_sets_of_one_condition_are_named(tmp_path: 
     assert build_report([tmp_path]).evaluations == 3, "the same model, before settings were stored"
 
 
+def test_settings_that_differ_on_any_test_set_are_named(tmp_path: Path) -> None:
+    for benchmark, name, values in (("creak", "near", (0.7, 0.8)), ("strategyqa", "temperature", (0.5, 1.0))):
+        for value in values:
+            folder, settings = f"{benchmark} {value}", [f"{name}={value}"]
+            evaluated(
+                tmp_path / folder,
+                answers(60, 100),
+                benchmark=benchmark,
+                rows_of=folder,
+                example=folder,
+                settings=settings,
+            )
+    text = as_markdown(build_report([tmp_path]))
+    assert "created with different settings (near, temperature) count as one condition" in text
+    for seed in (1, 2):
+        evaluated(
+            tmp_path / f"boolq {seed}", answers(60, 100), benchmark="boolq_closed", example="a", rows_of=f"{seed}"
+        )
+    assert "name them with --condition of train: tree, 100 rows." in as_markdown(build_report([tmp_path]))
+
+
 def test_test_rows_without_a_label_are_wrong_but_of_no_class(tmp_path: Path) -> None:
     for seed in (1, 2):
         folder = evaluated(tmp_path / str(seed), answers(60, 100), seed=seed)

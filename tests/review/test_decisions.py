@@ -326,3 +326,23 @@ def test_a_lost_row_is_found_although_others_were_rejected(tmp_path: Path, model
     with pytest.raises(LogDamaged, match=r"it has 2\d examples, but .* say 30"):
         make(tmp_path, model, **LABELED)
     assert examples(tmp_path) == rows
+
+
+def test_a_reviewed_row_that_is_changed_by_hand_is_never_lost(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    original = train(tmp_path).splitlines(keepends=True)
+    with review(tmp_path) as session:
+        edit(session, 3, premise="A woman reads a letter.")
+        reject(session, 7)
+    reviewed = train(tmp_path).splitlines(keepends=True)
+    reverted = [*reviewed[:2], original[2], *reviewed[3:]]
+    moved = [*reviewed[:2], reviewed[3], reviewed[2], *reviewed[4:]]
+    restored = [*reviewed[:6], original[6], *reviewed[7:]]  # the rejected row in place of the next one
+    for rows, line in ((reverted, 3), (moved, 3), (restored, 7)):
+        (tmp_path / "train.jsonl").write_bytes(b"".join(rows))
+        with pytest.raises(RunError, match=rf"train.jsonl was changed outside of datacreate \(line {line}\)"):
+            make(tmp_path, model, **LABELED)
+        assert train(tmp_path) == b"".join(rows)
+    (tmp_path / "train.jsonl").write_bytes(b"".join(reviewed))
+    make(tmp_path, model, **LABELED)
+    assert len(examples(tmp_path)) == 30

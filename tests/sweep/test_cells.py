@@ -139,7 +139,9 @@ def test_a_validation_file_of_a_plan_is_relative_to_it_and_replaces_the_dev_spli
     assert f"--recipe paper --validation {file} --count 10 --sample-seed 42 --out" in " ".join(cell.steps[0].command)
     assert ("dev", "creak") not in cell.steps[0].needs
     plan |= {"variants": {"mine": {"strategy": "tree", "train": {"model_selection": "none"}}}, "conditions": ["mine"]}
-    with pytest.raises(UsageError, match=r"^--validation: --model-selection none takes other rows"):
+    with pytest.raises(
+        UsageError, match=r"^plan .*: variants.mine.train: .*--validation: --model-selection none takes other"
+    ):
         bench.sweep(**plan)
 
 
@@ -153,6 +155,8 @@ def test_engine_options_are_no_part_of_the_identity(bench: Bench) -> None:
         command = " ".join(step.command)
         assert f"--url http://a:1 --url {bench.folder}/servers --request-timeout 9" in command
         assert "--temperature 0.5" in command
+    [cell] = bench.sweep(create={"url": "./servers"}, conditions=["random"], generators=["unknown-here"]).cells
+    assert f"--url {bench.folder}/servers" in " ".join(cell.steps[0].command)
     moved = steps("http://c:3")
     assert [step.identity for step in moved] == [step.identity for step in steps("http://a:1")]
 
