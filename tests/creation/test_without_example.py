@@ -95,7 +95,7 @@ def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, mod
     ("words", "message"),
     [
         *((words, "without an example give --instruction TEXT, and") for words in ([], ["--instruction", TASK], WORDS)),
-        (["--instruction", "", *WORDS], "--instruction : empty"),
+        (["--instruction", "", *WORDS], "--instruction: empty"),
         (["--instruction", "latin.txt", *WORDS], "--instruction latin.txt: this is a file; did you mean @latin.txt?"),
         (["--instruction", "@missing.txt", *WORDS], "--instruction @missing.txt: no such file"),
         (["--instruction", "@.", *WORDS], "--instruction @.: cannot be read"),
