@@ -99,6 +99,10 @@ class NoProgress(DatacreateError):
     """Many requests in a row gave no accepted example."""
 
 
+class DecisionRefused(DatacreateError):
+    """A decision of a reviewer that cannot be made."""
+
+
 class StorageError(DatacreateError):
     """The disk is full or read-only; fix it and run again."""
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import settings
 
 from datacreate import files
-from tests.guard import guard
-from tests.tiny_model import write_gguf
+from tests.support.guard import guard
+from tests.support.tiny_model import write_gguf
 
 if TYPE_CHECKING:
     from datacreate.engines.server_sources import LocalServers
@@ -108,7 +108,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GGUF file that loads quickly and writes random words (tests/tiny_model.py)."""
+    """A GGUF file that loads quickly and writes random words (tests/support/tiny_model.py)."""
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from datacreate.errors import PromptTooLong, RunError
-from tests.inprocess import run
-from tests.making import COMMONSENSE, NLI, examples, make
-from tests.process import Ended
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, NLI, examples, make
+from tests.support.process import Ended
 
 FORMAT: dict[str, Any] = {
     "type": "object",

@@ -20,8 +20,8 @@ import pytest
 from datacreate import doctor, hardware
 from datacreate.doctor import Finding
 from tests.checkpoints.conftest import checkpoint_files, write_files
-from tests.inprocess import typed
-from tests.servers import Server
+from tests.support.inprocess import typed
+from tests.support.servers import Server
 
 Programs = Callable[[str, str], Path]
 RUN_IMPORT = doctor.run_import  # the fixture replaces it

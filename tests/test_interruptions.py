@@ -16,14 +16,14 @@ import pytest
 
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.locking import locked
-from tests.faults import at, changes_of, contents, forked, killed, terminated
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import claims
 from tests.finetuning.training import trained
-from tests.inprocess import typed
-from tests.making import make
-from tests.process import Ended
 from tests.reporting.evaluations import answers, evaluated
+from tests.support.faults import at, changes_of, contents, forked, killed, terminated
+from tests.support.inprocess import typed
+from tests.support.making import make
+from tests.support.process import Ended
 
 
 @dataclass(frozen=True)

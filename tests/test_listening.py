@@ -22,8 +22,8 @@ from datacreate.finetuning.train import train
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import claims, write_rows
 from tests.finetuning.training import Recorder, config
-from tests.inprocess import typed
-from tests.tiny_model import write_gguf, write_safetensors
+from tests.support.inprocess import typed
+from tests.support.tiny_model import write_gguf, write_safetensors
 
 
 def listening() -> Iterator[str]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from datacreate import locking
 from datacreate.errors import LockLost, RunLocked
 from datacreate.locking import FolderLock, locked
-from tests.locks import write_record
+from tests.support.locks import write_record
 
 
 class Simulation:

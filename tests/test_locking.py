@@ -21,11 +21,11 @@ from datacreate.engines.request import ServerTest
 from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.locking import LOCK_FILE, is_held, locked
 from datacreate.runs.directory import RunDirectory
-from tests.inprocess import run
-from tests.locks import NODE, speed_up, write_record
-from tests.making import COMMONSENSE, make, train
-from tests.process import ROOT, Live
-from tests.scripted import ScriptedClient, answering
+from tests.support.inprocess import run
+from tests.support.locks import NODE, speed_up, write_record
+from tests.support.making import COMMONSENSE, make, train
+from tests.support.process import ROOT, Live
+from tests.support.scripted import ScriptedClient, answering
 
 
 class Time:

@@ -31,8 +31,8 @@ from datacreate.runs.formatting_examples import examples_in_file
 from datacreate.runs.validated_rows import read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.sweep.plan import load_plan
-from tests.inprocess import run
-from tests.making import COMMONSENSE, make
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, make
 
 ODD = ["null", "true", "-1", "0", "1.5", "1e999", "-1e999", "NaN", "1" + 18 * "0", "1" + 5000 * "0", '""', '"x"']
 ODD += [

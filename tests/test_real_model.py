@@ -23,9 +23,9 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.zero_shot import answer_zero_shot
 from tests.conftest import REAL_MODEL
 from tests.finetuning.conftest import import_rows
-from tests.making import commits, examples
-from tests.process import ROOT
-from tests.servers import until
+from tests.support.making import commits, examples
+from tests.support.process import ROOT
+from tests.support.servers import until
 
 pytestmark = [
     pytest.mark.model,

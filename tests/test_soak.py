@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.process import ROOT
+from tests.support.process import ROOT
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux to end children")
 
-SUPERVISE = "import sys; from tests import supervise; supervise.GRACE_SECONDS = 0.5; "
+SUPERVISE = "import sys; from tests.support import supervise; supervise.GRACE_SECONDS = 0.5; "
 SUPERVISE += "sys.exit(supervise.main(sys.argv[1:]))"
 LEAVES_ONE = ["sh", "-c", "setsid sleep 600 & echo ready"]
 WAITS = ["sh", "-c", "(trap '' TERM; setsid sleep 600) & echo ready; wait"]

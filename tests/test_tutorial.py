@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from datacreate.engines.request import Completion, Request
-from tests.inprocess import typed
-from tests.scripted import written
-from tests.servers import MODEL, Server
+from tests.support.inprocess import typed
+from tests.support.scripted import written
+from tests.support.servers import MODEL, Server
 from tests.test_docs import ROOT, commands
 
 IN_A_TERMINAL = ("datacreate review runs/emails", "datacreate review runs/emails --sample 50")

@@ -18,7 +18,7 @@ from datacreate.finetuning.records import Evaluation, read_predictions
 from datacreate.messages import Progress
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
-from tests.scripted import ScriptedClient
+from tests.support.scripted import ScriptedClient
 
 ROWS = claims(20, passage=True)
 

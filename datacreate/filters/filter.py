@@ -30,8 +30,8 @@ def threshold_setting(help_text: str, *, default: float | None = None, metavar: 
 class Filter(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
-    Every example that passes all filters is passed to `add`, in order. An example that a filter rejects is also
-    rejected after more additions.
+    `add` gets every example that neither a filter nor another check rejects, in order. An example that a filter rejects
+    is also rejected after more additions.
     """
 
     name: ClassVar[str]
@@ -61,7 +61,7 @@ class Filter(ABC):
         }
 
     def prepare(self) -> None:  # noqa: B027
-        """Do what takes long or may fail; called once before the first `prefetch` or `find_problem`."""
+        """Do, once, what takes long or may fail, before `prefetch` and `find_problem`; `add` may come before it."""
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:  # noqa: B027
         """Process a batch of examples before `find_problem` is called for each, which is faster with a model."""
@@ -71,7 +71,7 @@ class Filter(ABC):
         """Why the example is rejected (such as the row that it repeats); None if it passes."""
 
     def add(self, candidate: Candidate, number: int) -> None:  # noqa: B027
-        """Take an example into account that passed all filters; `number` is that of its request or line."""
+        """Take an example into account that is accepted, or waits to be; `number` is that of its request or line."""
 
 
 def first_reject(filters: Iterable[Filter], candidate: Candidate) -> Reject | None:

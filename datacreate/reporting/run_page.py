@@ -176,8 +176,8 @@ def shortcut_chart(metrics: Metrics) -> Chart:
 def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int) -> Plot:
     """A plot of the first rows, whose distance from its center is their depth.
 
-    The center is the formatting example; several of them are around an empty center. Rows that passed the filters but
-    were not accepted are hollow.
+    The center is the formatting example; several of them are around an empty center. Rows that waited for the
+    label-noise check and were then rejected are hollow.
     """
     roots = {Example(values).id: values for values in examples}
     nodes: dict[str, Mapping[str, Json]] = dict(roots) if len(roots) > 1 else {}

@@ -18,10 +18,10 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
-from datacreate.errors import DatacreateError
+from datacreate.errors import DatacreateError, DecisionRefused
 from datacreate.formats.example import Json, field_text
 from datacreate.messages import safe_line, safe_text
-from datacreate.review.session import FLAGS, Change, Refused, ReviewRow, ReviewSession
+from datacreate.review.session import FLAGS, Change, ReviewRow, ReviewSession
 from datacreate.review.spreadsheet import editable_fields, editable_text, edited_value, probabilities_text
 from datacreate.runs.decisions import Verdict
 from datacreate.signals import Signals, caught_signals, deferred
@@ -250,7 +250,7 @@ class ReviewApp(App[None]):
         """Make a decision; returns why it is refused, or None. If it cannot be written, the program ends."""
         try:
             self._session.decide(Change(row, verdict, reason, values))
-        except Refused as refused:
+        except DecisionRefused as refused:
             return str(refused)
         except DatacreateError as error:
             self.failure = self.failure or error

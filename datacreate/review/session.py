@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from datacreate.creation.quotas import RunQuotas
-from datacreate.errors import DatacreateError, UsageError
+from datacreate.errors import DatacreateError, DecisionRefused, UsageError
 from datacreate.formats.candidate import Candidate, CopyChecks, validate_example
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.reject import Reject, RejectReason
@@ -87,10 +87,6 @@ class Change:
     def moves(self) -> bool:
         """Whether the row may enter or leave the set, or change its label."""
         return self.verdict != "accept" or not self.row.in_set
-
-
-class Refused(DatacreateError):
-    """A decision that cannot be made, with the reason."""
 
 
 def select_rows(
@@ -224,18 +220,18 @@ class ReviewSession:
         return [self.rows[number - 1] for number in sample.rows]
 
     def decide(self, change: Change) -> None:
-        """Make one decision. Raises Refused, with the reason; LockLost; StorageError."""
+        """Make one decision. Raises DecisionRefused, with the reason; LockLost; StorageError."""
         [decision] = self.prepare([change])
-        if isinstance(decision, Refused):
+        if isinstance(decision, DecisionRefused):
             raise decision
         self.save([decision])
 
-    def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
+    def prepare(self, changes: Sequence[Change]) -> list[Decision | DecisionRefused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
         quotas, row_of = deepcopy(self._quotas), dict(self._row_of)
         for row in (change.row for change in changes if change.moves and change.row.in_set):
             quotas.remove(self._label(row.values), row.commit.attributes)
-        decisions: dict[int, Decision | Refused] = {}
+        decisions: dict[int, Decision | DecisionRefused] = {}
         for change in sorted(changes, key=self._quota_order):
             row, values = change.row, None if change.verdict == "reject" else change.row.values
             try:
@@ -246,7 +242,7 @@ class ReviewSession:
                     _count_in_quotas(quotas, self._label(values), row.commit.attributes)
                 decisions[row.number] = self._decision(change, values)
             except DatacreateError as error:
-                decisions[row.number] = Refused(f"row {row.number}: {error}")
+                decisions[row.number] = DecisionRefused(f"row {row.number}: {error}")
         return [decisions[change.row.number] for change in changes]
 
     def _quota_order(self, change: Change) -> tuple[bool, bool]:
@@ -284,7 +280,7 @@ class ReviewSession:
             self._add_record(record)
 
     def _validated(self, change: Change, row_of: Mapping[str, int]) -> dict[str, Json]:
-        """The values of an edited row, which must be valid and repeat no other text. Raises Refused.
+        """The values of an edited row, which must be valid and repeat no other text. Raises DecisionRefused.
 
         `row_of`: the rows of all texts, by their exact keys.
         """
@@ -296,9 +292,9 @@ class ReviewSession:
         values = dict(candidate.example.values)
         passage = task_format.roles.context if task_format.context_is_given else None
         if value_at(values, passage) != value_at(row.values, passage):
-            raise Refused("the passage is that of a document; edit the other fields")
+            raise DecisionRefused("the passage is that of a document; edit the other fields")
         if example_line(values) == example_line(row.values):
-            raise Refused("nothing is edited; change a field, or accept the row")
+            raise DecisionRefused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
         shown = self._copies.formatting_keys | ({self._key(parent)} if parent else set())
         reject = find_length_reject(candidate, row.commit.attributes, self.config.spec.attributes)
@@ -313,17 +309,17 @@ class ReviewSession:
 
 def _count_in_quotas(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
     if not quotas.missing or quotas.full_attribute(attributes):
-        raise Refused("another row was written in its place, so it cannot be restored")
+        raise DecisionRefused("another row was written in its place, so it cannot be restored")
     if quotas.label_is_full(label):
-        raise Refused(
+        raise DecisionRefused(
             f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "
             "another one"
         )
     quotas.add(label, attributes)
 
 
-def _refused(reject: Reject) -> Refused:
-    return Refused(reject.reason.value.replace("_", " ") + (f" ({reject.detail})" if reject.detail else ""))
+def _refused(reject: Reject) -> DecisionRefused:
+    return DecisionRefused(reject.reason.value.replace("_", " ") + (f" ({reject.detail})" if reject.detail else ""))
 
 
 def _reviewer() -> str:

@@ -13,13 +13,13 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import cast, get_args
 
-from datacreate.errors import UsageError
+from datacreate.errors import DecisionRefused, UsageError
 from datacreate.formats.example import Example, Json
 from datacreate.formats.row_file import RawRow, RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify, safe_json, safe_line, safe_text
-from datacreate.review.session import Change, Refused, ReviewRow, ReviewSession
+from datacreate.review.session import Change, ReviewRow, ReviewSession
 from datacreate.runs.decisions import Decision, Verdict
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -129,7 +129,7 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
             errors.append((line.number, str(error)))
     decisions: list[Decision] = []
     for change, decision in zip(changes, session.prepare(changes), strict=True):
-        if isinstance(decision, Refused):
+        if isinstance(decision, DecisionRefused):
             errors.append((line_of_row[change.row.number], str(decision)))
         else:
             decisions.append(decision)

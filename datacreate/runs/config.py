@@ -77,7 +77,7 @@ class ResultOptions(Settings):
     )
     shots: int = setting(
         "Examples in one prompt: the parent, and others drawn from the formatting examples (if they are too few, from "
-        "accepted ones), labels balanced.",
+        "created ones), labels balanced.",
         "strategy",
         default=1,
         gt=0,

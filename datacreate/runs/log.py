@@ -7,7 +7,8 @@ examples:
     "accepted": [..., {"text": "Thank you.", "label": "praise"}], "next_parents": [3, 4, 1, 0, 2],
     "time": 1796077458.689, "rejects": [], "tokens": [72, 62],"next":[4],"crc":"27ebedc5"}
 
-`next_parents` are the indices in `accepted` of the children that the strategy chose. `next` has the numbers of the
+`next_parents` are the indices of the children that the strategy chose, in `accepted`, or in `waiting` if examples wait
+for the label-noise check. `next` has the numbers of the
 parents of the requests that are made after the line, so that a resumed run makes the same requests.
 
 A line is written at every commit, and synced to the disk at least once per second. An incomplete last line (of a
@@ -78,7 +79,7 @@ class Commit:
 
     @property
     def passed(self) -> tuple[dict[str, Json], ...]:
-        """The examples that passed the filters in this commit; those of a released one passed earlier."""
+        """The examples that this commit accepts or lets wait; those of a released commit passed earlier."""
         return () if self.released else self.waiting or self.accepted
 
     @property

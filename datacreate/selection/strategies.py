@@ -1,6 +1,6 @@
 """The selection strategies: how the next prompt is chosen.
 
-A strategy gets the parent (the example that the prompt showed) and its children that passed the filters, and returns
+A strategy gets the parent (the example that the prompt showed) and its children that were not rejected, and returns
 the children that become parents of later prompts. To add a strategy, write one function with `@strategy`. Its `queue`
 decides the order of the parents: with `root` every prompt shows a formatting example; a `chain` uses one child of each
 request; a `tree` uses all children, breadth first; `farthest_first` uses the one farthest from the parents used so far.

@@ -146,7 +146,7 @@ def measure_start() -> dict[str, Any]:
     """Without cached bytecode, and with it, as after the first command of an installation."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    server_command = [sys.executable, "-m", "tests.servers", "1", "0.3"]
+    server_command = [sys.executable, "-m", "tests.support.servers", "1", "0.3"]
     seconds = []
     with (
         tempfile.TemporaryDirectory() as folder,

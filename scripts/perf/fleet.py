@@ -42,7 +42,7 @@ def measure_fleet() -> dict[str, Any]:
 def _simulated(number: int) -> dict[str, Any]:
     """A run with this number of servers; servers and run are processes of their own."""
     count = round(number * MAX_NUM_SEQS / LATENCY * SECONDS) * 5  # five examples per answer
-    command = [sys.executable, "-m", "tests.servers", str(number), str(LATENCY)]
+    command = [sys.executable, "-m", "tests.support.servers", str(number), str(LATENCY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as servers:
         assert servers.stdout
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from datacreate.benchmarks import find_benchmark, import_state
 from tests.benchmarks.conftest import choices, imported, write_reference
-from tests.inprocess import run
+from tests.support.inprocess import run
 
 
 def test_list_shows_sizes_and_what_is_imported(tmp_path: Path, home: Path) -> None:

@@ -11,8 +11,8 @@ from datacreate.benchmarks import find_benchmark, read_manifest, read_split
 from datacreate.libraries import NO_DOWNLOADS
 from tests.benchmarks.conftest import claims
 from tests.benchmarks.test_copy import as_creak
-from tests.hub import COMMIT, Hub
-from tests.inprocess import run
+from tests.support.hub import COMMIT, Hub
+from tests.support.inprocess import run
 
 ROWS = claims(12)
 REPO = "amydeng2000/CREAK"

@@ -23,8 +23,8 @@ from datacreate.formats.reject import Reject
 from datacreate.formats.roles import option_keys
 from datacreate.formats.task_format import read_format, specialize
 from datacreate.runs.directory import RunDirectory
-from tests.making import examples, exported, make
-from tests.scripted import written
+from tests.support.making import examples, exported, make
+from tests.support.scripted import written
 
 ARC = {
     "id": "q1",

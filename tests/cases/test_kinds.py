@@ -23,8 +23,8 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import LAYOUTS
 from tests.cases import test_core
 from tests.cases.test_core import knowing
-from tests.making import examples, exported, make
-from tests.scripted import Script, answering
+from tests.support.making import examples, exported, make
+from tests.support.scripted import Script, answering
 
 TOOLS = [
     {

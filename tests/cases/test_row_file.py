@@ -21,7 +21,7 @@ from datacreate.formats.row_file import RowFile
 from datacreate.formats.task_format import load_format
 from datacreate.runs.formatting_examples import examples_in_file
 from datacreate.runs.validated_rows import read_rows
-from tests.inprocess import run
+from tests.support.inprocess import run
 
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
 from tests.cases.test_row_file import KINDS, Row, read
-from tests.inprocess import run
+from tests.support.inprocess import run
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 

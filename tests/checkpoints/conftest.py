@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.hub import Hub
-from tests.process import ROOT
+from tests.support.hub import Hub
+from tests.support.process import ROOT
 
 
 def safetensors_bytes(seed: int = 0, floats: int = 256) -> bytes:

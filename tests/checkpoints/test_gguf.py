@@ -11,7 +11,7 @@ import pytest
 from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.gguf import read_gguf
 from datacreate.errors import CheckpointError
-from tests.tiny_model import CONTEXT, LAYERS, WIDTH, write_gguf
+from tests.support.tiny_model import CONTEXT, LAYERS, WIDTH, write_gguf
 
 
 def write_lora(path: Path) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.errors import CheckpointError
-from tests.tiny_model import SPECIAL, tokens, write_gguf
+from tests.support.tiny_model import SPECIAL, tokens, write_gguf
 
 
 @pytest.mark.model

@@ -17,9 +17,9 @@ from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import Index, MakePreset, checkpoint_files, files_in, run_python, safetensors_bytes
 from tests.checkpoints.test_mirrors import PULL, whole
-from tests.hub import COMMIT, Hub
-from tests.process import ROOT
-from tests.tiny_model import write_gguf
+from tests.support.hub import COMMIT, Hub
+from tests.support.process import ROOT
+from tests.support.tiny_model import write_gguf
 
 FILES = checkpoint_files()
 

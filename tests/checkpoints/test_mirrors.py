@@ -15,8 +15,8 @@ from datacreate.checkpoints.pull import pull
 from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import Index, MakePreset, checkpoint_files, files_in, hashes, run_python
-from tests.process import ROOT
-from tests.tiny_model import write_gguf
+from tests.support.process import ROOT
+from tests.support.tiny_model import write_gguf
 
 FILES = checkpoint_files()
 

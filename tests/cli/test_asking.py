@@ -10,9 +10,9 @@ import pytest
 
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims, write_rows
-from tests.inprocess import typed
-from tests.making import COMMONSENSE
-from tests.servers import MODEL, Server
+from tests.support.inprocess import typed
+from tests.support.making import COMMONSENSE
+from tests.support.servers import MODEL, Server
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import click
 import pytest
 
 from datacreate.cli.commands import COMMANDS
-from tests.inprocess import run
-from tests.making import COMMONSENSE, examples, make
-from tests.process import ROOT
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, examples, make
+from tests.support.process import ROOT
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import ImproveConfig
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import Settings, as_arguments
-from tests.inprocess import run
-from tests.making import NLI
+from tests.support.inprocess import run
+from tests.support.making import NLI
 
 OPTIONS: dict[str, Any] = {
     "count": 6,

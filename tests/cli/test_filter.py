@@ -11,9 +11,9 @@ import pytest
 from datacreate import filter_rows
 from datacreate.engines.request import Completion, Request
 from tests.benchmarks.conftest import imported
-from tests.inprocess import run
-from tests.making import COMMONSENSE, examples, make
-from tests.scripted import ScriptedClient
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, examples, make
+from tests.support.scripted import ScriptedClient
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from datacreate.formats.reject import RejectReason
 from datacreate.formats.task_format import load_format
 from datacreate.runs.stats import RunStats
 from tests.runs.test_card import SPEC
-from tests.servers import until
+from tests.support.servers import until
 
 Said = pytest.CaptureFixture[str]
 

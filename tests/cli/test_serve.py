@@ -26,9 +26,9 @@ from datacreate.engines.server_sources import Address, LocalServer, RunningServe
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import make
-from tests.inprocess import typed
-from tests.process import ROOT
-from tests.servers import until
+from tests.support.inprocess import typed
+from tests.support.process import ROOT
+from tests.support.servers import until
 
 
 @pytest.mark.parametrize(

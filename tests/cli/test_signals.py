@@ -13,10 +13,10 @@ import pytest
 
 from datacreate.errors import Stopped
 from datacreate.signals import caught_signals, deferred
-from tests.inprocess import run
-from tests.making import COMMONSENSE
-from tests.process import ROOT, Live
-from tests.servers import Server
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE
+from tests.support.process import ROOT, Live
+from tests.support.servers import Server
 
 STOPPED = "datacreate: stopped by a signal"
 

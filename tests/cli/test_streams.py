@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.making import COMMONSENSE
-from tests.process import ROOT
+from tests.support.making import COMMONSENSE
+from tests.support.process import ROOT
 
 
 def shell(folder: Path, *command: str, redirects: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     scripted = json.dumps({"script": "marked"})
     return subprocess.run(
-        ["bash", "-c", f"{shlex.join([sys.executable, '-m', 'tests.driver', *command])} {redirects}"],
+        ["bash", "-c", f"{shlex.join([sys.executable, '-m', 'tests.support.driver', *command])} {redirects}"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "SCRIPTED": scripted, **variables},
         capture_output=True,
         encoding=variables.get("PYTHONIOENCODING", "utf-8"),

@@ -18,10 +18,10 @@ from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, RunMismatch, StorageError
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.texts import passage
-from tests.faults import CHANGES, contents, on_change
-from tests.inprocess import run
-from tests.making import COMMONSENSE, STRATEGIES, examples, make
-from tests.scripted import ScriptedClient, answering
+from tests.support.faults import CHANGES, contents, on_change
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, STRATEGIES, examples, make
+from tests.support.scripted import ScriptedClient, answering
 
 QA: dict[str, Any] = {
     "context": "The clock museum was founded in 1962 by Ernst Kolb.",

@@ -24,10 +24,10 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from tests.corpus.texts import passage
-from tests.inprocess import run
-from tests.making import NLI, NLI_LABELS, STRATEGIES, commits, examples, exported, make, train
-from tests.scripted import ScriptedClient, answering
-from tests.verifying import FALLBACK, YES_NO, knowing, verified, writing
+from tests.support.inprocess import run
+from tests.support.making import NLI, NLI_LABELS, STRATEGIES, commits, examples, exported, make, train
+from tests.support.scripted import ScriptedClient, answering
+from tests.support.verifying import FALLBACK, YES_NO, knowing, verified, writing
 
 FILE = """
 topic: [sport, politics, science]

@@ -19,10 +19,10 @@ from datacreate.errors import NoProgress, PromptTooLong
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
-from tests.driver import ignorant
 from tests.filters.texts import HashedWords
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, shuffled, train
-from tests.scripted import Script, ScriptedClient, answering, fill, saying
+from tests.support.driver import ignorant
+from tests.support.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, shuffled, train
+from tests.support.scripted import Script, ScriptedClient, answering, fill, saying
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import choices, claims, imported, passages
-from tests.inprocess import run
-from tests.making import examples, make
+from tests.support.inprocess import run
+from tests.support.making import examples, make
 
 FROM_CSQA: dict[str, Any] = {"example": None, "benchmark": "csqa"}
 

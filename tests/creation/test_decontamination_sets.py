@@ -20,8 +20,8 @@ from datacreate.formats.task_format import load_format, specialize
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import summary_fields
 from tests.benchmarks.conftest import choices, claims, imported
-from tests.making import commits, examples, make
-from tests.scripted import Script, ScriptedClient, answering, written
+from tests.support.making import commits, examples, make
+from tests.support.scripted import Script, ScriptedClient, answering, written
 
 TEST_ROW: dict[str, Any] = {
     "question": "What would the keeper of a lighthouse polish before the evening fog comes in?",

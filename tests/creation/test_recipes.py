@@ -11,7 +11,7 @@ from datacreate.errors import UsageError
 from datacreate.prompts.label_scoring import MAX_LETTERS
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.conftest import save_encoder
-from tests.making import NLI, NLI_LABELS, make
+from tests.support.making import NLI, NLI_LABELS, make
 
 
 def first_line(run_dir: Path, model: str, **changes: Any) -> str:

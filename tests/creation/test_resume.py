@@ -20,10 +20,10 @@ from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import claims, imported
 from tests.corpus.texts import passage
 from tests.filters.texts import HashedWords
-from tests.inprocess import run
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, train
-from tests.process import Live
-from tests.scripted import ScriptedClient, answering
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, train
+from tests.support.process import Live
+from tests.support.scripted import ScriptedClient, answering
 
 
 @pytest.fixture

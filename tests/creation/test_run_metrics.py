@@ -14,8 +14,8 @@ from datacreate.formats.task_format import read_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 from tests.benchmarks.conftest import imported
-from tests.making import make
 from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
+from tests.support.making import make
 
 
 def commit(request: int, parent: str, rows: list[dict[str, Any]], parent_depth: int = 1) -> Commit:

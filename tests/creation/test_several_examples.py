@@ -23,10 +23,10 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.formatting_examples import read_examples
 from tests.benchmarks.conftest import choices, claims, home, imported, passages
-from tests.inprocess import run
-from tests.making import COMMONSENSE, STRATEGIES, commits, examples, make
 from tests.runs.test_formatting_examples import jsonl, questions
-from tests.scripted import ScriptedClient, answering
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, STRATEGIES, commits, examples, make
+from tests.support.scripted import ScriptedClient, answering
 
 __all__ = ["home"]  # a fixture
 

@@ -19,10 +19,10 @@ from datacreate.errors import EngineError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.filters.texts import HashedWords
-from tests.making import commits, train
-from tests.making import settings as default_settings
-from tests.scripted import ScriptedClient, answering
-from tests.verifying import knowing
+from tests.support.making import commits, train
+from tests.support.making import settings as default_settings
+from tests.support.scripted import ScriptedClient, answering
+from tests.support.verifying import knowing
 
 
 @pytest.fixture(scope="session")

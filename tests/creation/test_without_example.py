@@ -13,9 +13,9 @@ import pytest
 from datacreate.errors import PromptTooLong, RunMismatch
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from tests.inprocess import run
-from tests.making import STRATEGIES, commits, examples, make
-from tests.scripted import ScriptedClient, answering
+from tests.support.inprocess import run
+from tests.support.making import STRATEGIES, commits, examples, make
+from tests.support.scripted import ScriptedClient, answering
 
 TASK = "Mails to the support desk of a web host.\nNo names."
 FIELDS: dict[str, Any] = {

@@ -12,8 +12,8 @@ from datacreate.engines.request import Completion, Request
 from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from tests.making import COMMONSENSE, examples
-from tests.servers import Server
+from tests.support.making import COMMONSENSE, examples
+from tests.support.servers import Server
 
 YES_NO = {"question": "Is the sea salty?", "label": "yes"}
 

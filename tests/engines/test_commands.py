@@ -22,7 +22,7 @@ from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import check_build, visible_gpus
-from tests.tiny_model import write_safetensors
+from tests.support.tiny_model import write_safetensors
 
 BF16_CPU = frozenset({"avx512_bf16"})
 

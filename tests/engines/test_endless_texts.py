@@ -17,12 +17,12 @@ from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, Sampling
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
-from tests import making
 from tests.engines.helpers import MESSAGES, YES_NO, answers, make
-from tests.making import COMMONSENSE, commits, train
-from tests.scripted import ScriptedClient, answering
-from tests.servers import Server
-from tests.tiny_model import write_gguf
+from tests.support import making
+from tests.support.making import COMMONSENSE, commits, train
+from tests.support.scripted import ScriptedClient, answering
+from tests.support.servers import Server
+from tests.support.tiny_model import write_gguf
 
 CHARS_PER_TOKEN = 4
 
@@ -123,7 +123,7 @@ def test_max_tokens_do_not_count_the_chat_template(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp (xllamacpp) is not installed here")
 def test_a_real_llama_cpp_ends_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.tiny_model._logit", lambda token: -60.0 if '"' in token else 3.0)
+    monkeypatch.setattr("tests.support.tiny_model._logit", lambda token: -60.0 if '"' in token else 3.0)
     checkpoint = resolve(str(write_gguf(tmp_path / "endless.gguf")), "instruct")
     options = EngineOptions(engine="llamacpp", max_num_seqs=2, max_model_len=2048)
     text = {"type": "string"}

@@ -21,8 +21,8 @@ from datacreate.engines.server_sources import RunningServers
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, answers, failed_requests, make
-from tests.making import commits, examples, train
-from tests.servers import MODEL, Fault, Handler, Server, cut_off, hanging, refusing, sending, silent, until
+from tests.support.making import commits, examples, train
+from tests.support.servers import MODEL, Fault, Handler, Server, cut_off, hanging, refusing, sending, silent, until
 
 
 def test_a_server_that_returns_is_used_again(tmp_path: Path, server: Server, other: Server) -> None:

@@ -14,8 +14,8 @@ import pytest
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, make
-from tests.inprocess import typed
-from tests.servers import Handler, Server, refusing, sending
+from tests.support.inprocess import typed
+from tests.support.servers import Handler, Server, refusing, sending
 
 MIB = 2**20
 

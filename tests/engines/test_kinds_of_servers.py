@@ -12,7 +12,7 @@ import pytest
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, Notes, make
-from tests.servers import MODEL, Handler, Server, refusing, sending, until
+from tests.support.servers import MODEL, Handler, Server, refusing, sending, until
 
 LLAMACPP = {"kind": "llamacpp", "slots": 8}
 

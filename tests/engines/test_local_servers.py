@@ -31,10 +31,10 @@ from datacreate.engines.server_sources import LocalServers, RunningServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable, StorageError
 from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make
-from tests.making import COMMONSENSE
-from tests.process import ROOT
-from tests.servers import MODEL, Server, until
-from tests.tiny_model import write_gguf, write_safetensors
+from tests.support.making import COMMONSENSE
+from tests.support.process import ROOT
+from tests.support.servers import MODEL, Server, until
+from tests.support.tiny_model import write_gguf, write_safetensors
 
 needs_llamacpp = pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp (xllamacpp) is not installed here")
 
@@ -197,7 +197,7 @@ def test_an_error_at_a_restart_stops_the_run(
 def scripted_servers(log: Path, count: int = 1, first_line: str = "") -> LocalServers:
     """Servers in processes of their own, whose programs begin with this line."""
     program = (
-        f"{first_line}\nimport sys, threading; from tests.servers import Server\n"
+        f"{first_line}\nimport sys, threading; from tests.support.servers import Server\n"
         "with Server(port=int(sys.argv[-1]), page=b'healthy'): threading.Event().wait()"
     )
     environment = {"PYTHONPATH": str(ROOT)}

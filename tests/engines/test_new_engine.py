@@ -17,12 +17,12 @@ from datacreate.engines.options import ENGINE_KINDS
 from datacreate.engines.vllm import VLLM
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
-from tests.inprocess import typed
-from tests.process import ROOT
+from tests.support.inprocess import typed
+from tests.support.process import ROOT
 
 SERVER = """
 import os, sys, threading
-from tests.servers import Server
+from tests.support.servers import Server
 assert os.environ["NEW_API_KEY"]
 with Server(kind="bare", model="tiny", port=int(sys.argv[sys.argv.index("--port") + 1]), page=b"healthy"):
     threading.Event().wait()

@@ -31,8 +31,8 @@ from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, make
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims, write_rows
-from tests.inprocess import typed
-from tests.process import ROOT
+from tests.support.inprocess import typed
+from tests.support.process import ROOT
 
 Node = Callable[..., None]
 
@@ -282,7 +282,7 @@ def test_a_model_with_linear_attention_has_fewer_slots_and_kernels_that_need_no_
 
 FAKE_VLLM = """
 import os, signal, sys, threading
-from tests.servers import Server
+from tests.support.servers import Server
 
 class Healthy(Server):
     def handle(self, handler, body):

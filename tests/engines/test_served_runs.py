@@ -21,7 +21,7 @@ from datacreate.engines.server_sources import RunningServers
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, answers, make
-from tests.servers import MODEL, Server, until
+from tests.support.servers import MODEL, Server, until
 
 
 def register(folder: Path, *servers: Server, capacity: int) -> None:

@@ -25,9 +25,9 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import summary_fields
 from datacreate.zero_shot import answer_zero_shot
 from tests.engines.helpers import MESSAGES, YES_NO, Notes, answers, make
-from tests.making import commits, examples
-from tests.servers import MODEL, Server
-from tests.tiny_model import THINKING_TEMPLATE, write_gguf
+from tests.support.making import commits, examples
+from tests.support.servers import MODEL, Server
+from tests.support.tiny_model import THINKING_TEMPLATE, write_gguf
 
 THOUGHT = "Which places are wet? Perhaps [1]."
 SWITCHES = """{enable: {enable_thinking: true}, disable: {enable_thinking: false}, sampling: {temperature: 0.6}}"""

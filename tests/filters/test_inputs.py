@@ -12,8 +12,8 @@ import pytest
 
 from datacreate.engines.request import Completion, Request
 from datacreate.filter_rows import FilterConfig, filter_rows
-from tests.making import NLI, NLI_LABELS, examples, make
-from tests.scripted import Script, written
+from tests.support.making import NLI, NLI_LABELS, examples, make
+from tests.support.scripted import Script, written
 
 CONSTANT: dict[str, Any] = {
     "properties": {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.process import ROOT
+from tests.support.process import ROOT
 
 MODULE = """
 from datacreate.filters.filter import Filter
@@ -82,8 +82,8 @@ CREATE = """
 import json, sys
 from pathlib import Path
 from datacreate.errors import NoProgress
-from tests.making import make
-from tests.scripted import answering
+from tests.support.making import make
+from tests.support.scripted import answering
 run_dir, model = Path(sys.argv[1]), sys.argv[2]
 print(json.dumps(make(run_dir, model, answering(200_000), max_digits=5)))
 try:
@@ -108,9 +108,9 @@ def test_a_new_filter_has_an_option_a_key_a_report_and_advice(package: Path, mod
 
     config = run_dir / "create.yaml"
     config.write_text(f"example: {ROOT}/data/examples/commonsense.json\ncount: 3\nmax-digits: 4\nverify: off\n")
-    command = ("-m", "tests.driver", "create", "--config", str(config), "--model", model)
+    command = ("-m", "tests.support.driver", "create", "--config", str(config), "--model", model)
     refused = called(package, *command, "--recipe", "paper", "--dry-run")
     assert "--max-digits: --recipe paper has no such step" in refused.stderr
     described = called(package, *command, "--strategy", "tree", "--dry-run")
     assert "--embedding-model: " in described.stderr  # it is not downloaded, and the filter needs it
-    assert "--max-digits INTEGER" in called(package, "-m", "tests.driver", "create", "--help").stdout
+    assert "--max-digits INTEGER" in called(package, "-m", "tests.support.driver", "create", "--help").stdout

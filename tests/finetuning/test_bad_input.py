@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.finetuning.sets import claims, write_rows
-from tests.inprocess import typed
+from tests.support.inprocess import typed
 
 
 def refused(code: int, words: str, *arguments: object) -> None:

@@ -34,7 +34,7 @@ from datacreate.formats.task_format import read_format
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, trained
-from tests.inprocess import typed
+from tests.support.inprocess import typed
 
 Parts = tuple[Any, Encoded, Any]
 

@@ -29,10 +29,10 @@ from datacreate.improve import (
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
-from tests.inprocess import run
-from tests.making import examples, make
-from tests.scripted import ScriptedClient
-from tests.verifying import asked, scored
+from tests.support.inprocess import run
+from tests.support.making import examples, make
+from tests.support.scripted import ScriptedClient
+from tests.support.verifying import asked, scored
 
 
 def tasting(request: Request) -> Completion:

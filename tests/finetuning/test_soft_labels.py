@@ -22,8 +22,8 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import Probabilities
 from tests.finetuning.sets import Row, choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, sensible
-from tests.inprocess import typed
-from tests.making import make
+from tests.support.inprocess import typed
+from tests.support.making import make
 
 Judge = Callable[[int, Row], Probabilities | None]
 SetProbabilities = Callable[[Judge], None]

@@ -30,8 +30,8 @@ from datacreate.finetuning.records import TrainingDirectory, read_model, read_tr
 from datacreate.finetuning.train import prepare, train
 from tests.finetuning.sets import claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
-from tests.inprocess import typed
-from tests.making import make
+from tests.support.inprocess import typed
+from tests.support.making import make
 
 
 def test_a_training_is_reproducible_and_seeds_differ(home: Path, tmp_path: Path, encoder: str) -> None:

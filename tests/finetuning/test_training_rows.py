@@ -25,7 +25,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from tests.finetuning.sets import Row, choices, source_of, write_rows
-from tests.making import NLI, NLI_LABELS, make
+from tests.support.making import NLI, NLI_LABELS, make
 
 CLAIM: Row = {"question": "Is an apple a tool?", "context": None, "options": ["True", "False"], "label": False}
 PASSAGE: Row = CLAIM | {"context": "An apple is a fruit that grows on trees, and people like to eat it."}

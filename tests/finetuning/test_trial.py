@@ -18,11 +18,11 @@ from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import training_set
 from datacreate.finetuning.trials import make_trainer
-from tests.faults import forked, killed
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import choices, claims, source_of, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, trained, weights
-from tests.locks import write_record
+from tests.support.faults import forked, killed
+from tests.support.locks import write_record
 
 
 @pytest.mark.parametrize(

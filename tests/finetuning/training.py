@@ -17,7 +17,7 @@ from datacreate.finetuning.training_rows import TrainingSet
 from datacreate.finetuning.trials import TrialInputs
 from datacreate.messages import Progress
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
-from tests.scripted import written
+from tests.support.scripted import written
 
 SHORT: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 

@@ -21,7 +21,7 @@ from datacreate.formats.task_format import read_format
 from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects
-from tests.scripted import fill
+from tests.support.scripted import fill
 
 
 def roles(values: dict[str, Any], **overrides: dict[str, str]) -> dict[str, str]:

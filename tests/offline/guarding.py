@@ -1,4 +1,4 @@
-"""Commands in guarded processes (tests/guard.py), and what those processes tried to reach."""
+"""Commands in guarded processes (tests/support/guard.py), and what those processes tried to reach."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
-from tests.guard import LOG
-from tests.process import ROOT, Ended
+from tests.support.guard import LOG
+from tests.support.process import ROOT, Ended
 
 SWITCHES = NO_DOWNLOADS | NO_TELEMETRY
 

@@ -11,8 +11,8 @@ def main(model: str, encoder: str, strategy: str, folder: Path) -> None:
     before = dict(os.environ)
     from datacreate.creation.loop import create
     from datacreate.runs.config import CreateConfig
-    from tests.making import COMMONSENSE
-    from tests.scripted import ScriptedClient, answering
+    from tests.support.making import COMMONSENSE
+    from tests.support.scripted import ScriptedClient, answering
 
     assert dict(os.environ) == before, "an import changed an environment variable"
     config = CreateConfig(

@@ -10,11 +10,11 @@ import sys
 from importlib import import_module
 
 from datacreate.cli.main import main
-from tests.inprocess import scripted_client
+from tests.support.inprocess import scripted_client
 
 if __name__ == "__main__":
     # The steps of a sweep are processes of their own, with the scripted client.
-    import_module("datacreate.sweep.run").COMMAND = (sys.executable, "-m", "tests.driver")
+    import_module("datacreate.sweep.run").COMMAND = (sys.executable, "-m", "tests.support.driver")
     import_module("datacreate.engines.vllm").VLLM.packages = ()  # `doctor` would import it, which takes long
     codes: list[object] = []
     words = sys.argv[1:]

@@ -1,7 +1,7 @@
 """No command reaches another machine, and none lets a library download or report its use.
 
-Every process is guarded (tests/guard.py): Python code that connects to anything but loopback, or looks up a name,
-is refused and logged. For native code one test runs in a network namespace without interfaces.
+Every process is guarded (tests/support/guard.py): Python code that connects to anything but loopback, or looks up a
+name, is refused and logged. For native code one test runs in a network namespace without interfaces.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from datacreate.finetuning.records import read_evaluation
 from tests.benchmarks.test_copy import as_creak
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import choices, claims
-from tests.guard import CallsOut
 from tests.offline.guarding import Guarded
-from tests.process import ROOT
+from tests.support.guard import CallsOut
+from tests.support.process import ROOT
 
 EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"
 MODEL = "qwen2.5-coder-0.5b-instruct"

@@ -19,9 +19,9 @@ from datacreate.messages import safe_text
 from datacreate.reporting.render import as_page
 from datacreate.reporting.run_page import run_page
 from datacreate.runs.directory import RunDirectory
-from tests.making import make
 from tests.reporting.sample import HOSTILE, sample_report
-from tests.scripted import answering
+from tests.support.making import make
+from tests.support.scripted import answering
 
 FOUND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(FOUND is None, reason="needs chromium or google-chrome")

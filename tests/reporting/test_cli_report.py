@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.inprocess import typed
-from tests.process import Ended
 from tests.reporting.evaluations import answers, evaluated
+from tests.support.inprocess import typed
+from tests.support.process import Ended
 
 
 @pytest.fixture(autouse=True)

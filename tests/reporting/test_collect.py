@@ -13,8 +13,8 @@ import pytest
 from datacreate.errors import RunError, UsageError
 from datacreate.reporting.build import build_report
 from datacreate.reporting.render import as_markdown
-from tests.making import make
 from tests.reporting.evaluations import answers, evaluated
+from tests.support.making import make
 
 Damage = Callable[[bytes], bytes | None]
 """New content of a file made of the old one; None removes it."""

@@ -13,9 +13,9 @@ from datacreate.creation.run_metrics import measure_run
 from datacreate.reporting import run_page
 from datacreate.reporting.run_page import RowView, lineage, near_pairs
 from datacreate.runs.directory import RunDirectory
-from tests.inprocess import typed
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, make
 from tests.review.reviews import accept, review
+from tests.support.inprocess import typed
+from tests.support.making import COMMONSENSE, NLI, NLI_LABELS, make
 
 
 def page_of(run: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datacreate.review.session import Change, ReviewSession, reviewing
 from datacreate.runs.directory import RunDirectory
-from tests.making import NLI, NLI_LABELS
+from tests.support.making import NLI, NLI_LABELS
 
 LABELED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 30}
 

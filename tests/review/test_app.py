@@ -26,11 +26,11 @@ from datacreate.review.app import ReviewApp
 from datacreate.review.session import ReviewRow, ReviewSession, select_rows
 from datacreate.runs.directory import RunDirectory
 from datacreate.signals import Signals
-from tests.driver import MARKUP, marked
-from tests.making import COMMONSENSE, examples, make
-from tests.process import ROOT
 from tests.review.reviews import LABELED, review
-from tests.verifying import LABELS, THREE_LABELS, guessing, verified, writing
+from tests.support.driver import MARKUP, marked
+from tests.support.making import COMMONSENSE, examples, make
+from tests.support.process import ROOT
+from tests.support.verifying import LABELS, THREE_LABELS, guessing, verified, writing
 
 Keys = Callable[[Pilot[None], ReviewApp], Awaitable[None]]
 
@@ -197,7 +197,7 @@ class Terminal:
         self._master, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.driver", *map(str, words)],
+            [sys.executable, "-m", "tests.support.driver", *map(str, words)],
             env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **environment},
             stdin=inside,
             stdout=inside,

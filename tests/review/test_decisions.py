@@ -15,16 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datacreate.errors import EngineError, LogDamaged, RunError
-from datacreate.review.session import Change, Refused
+from datacreate.errors import DecisionRefused, EngineError, LogDamaged, RunError
+from datacreate.review.session import Change
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.test_runs import QA, questions, sources
 from tests.corpus.texts import passage
-from tests.faults import at, changes_of, contents, forked, killed
-from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
-from tests.scripted import ScriptedClient, answering
-from tests.verifying import FALLBACK, YES_NO, knowing, verified, writing
+from tests.support.faults import at, changes_of, contents, forked, killed
+from tests.support.making import NLI, STRATEGIES, examples, make, train
+from tests.support.scripted import ScriptedClient, answering
+from tests.support.verifying import FALLBACK, YES_NO, knowing, verified, writing
 
 
 def test_rejected_rows_are_replaced_and_edited_rows_change_in_place(tmp_path: Path, model: str) -> None:
@@ -98,7 +98,10 @@ def test_a_row_whose_place_is_taken_does_not_come_back(tmp_path: Path, model: st
     with review(tmp_path) as session:
         reject(session, 2)
     make(tmp_path, model, **LABELED)
-    with review(tmp_path) as session, pytest.raises(Refused, match="row 2: another row was written in its place"):
+    with (
+        review(tmp_path) as session,
+        pytest.raises(DecisionRefused, match="row 2: another row was written in its place"),
+    ):
         accept(session, 2)
 
 
@@ -116,7 +119,7 @@ def test_edits_are_checked_like_the_rows_of_a_model(tmp_path: Path, model: str, 
     fields, message = WRONG_EDITS[name]
     make(tmp_path, model, **LABELED)
     before = contents(tmp_path)
-    with review(tmp_path) as session, pytest.raises(Refused, match=message):
+    with review(tmp_path) as session, pytest.raises(DecisionRefused, match=message):
         edit(session, 1, **fields)
     assert contents(tmp_path) == before
 
@@ -126,10 +129,10 @@ def test_edits_are_compared_with_all_other_rows_and_rejected_ones(tmp_path: Path
     other = examples(tmp_path)[6]
     texts = {"premise": other["premise"], "hypothesis": other["hypothesis"]}
     with review(tmp_path) as session:
-        with pytest.raises(Refused, match="row 1: duplicate"):
+        with pytest.raises(DecisionRefused, match="row 1: duplicate"):
             edit(session, 1, **texts)
         reject(session, 7)
-        with pytest.raises(Refused, match=r"row 1: duplicate .repeats row 7"):
+        with pytest.raises(DecisionRefused, match=r"row 1: duplicate .repeats row 7"):
             edit(session, 1, **texts)
         first = session.rows[1].values
         edit(session, 2, premise=first["premise"] + " now")
@@ -164,7 +167,7 @@ def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Pa
         assert [row.values for row in session.rows] == rows
         for number in (1, 2, 3, 70):
             reject(session, number)
-        with pytest.raises(Refused, match=r"row 5: duplicate .repeats row 3"):
+        with pytest.raises(DecisionRefused, match=r"row 5: duplicate .repeats row 3"):
             edit(session, 5, premise=rows[2]["premise"], hypothesis=rows[2]["hypothesis"])
         for number in range(10, 20):
             if rows[number - 1]["label"] == rows[69]["label"]:
@@ -187,7 +190,7 @@ def test_the_values_of_attributes_stay_exact(tmp_path: Path, model: str) -> None
     with review(tmp_path / "run") as session:
         for number in (1, 2, 3, 10, 20):
             reject(session, number)
-        with pytest.raises(Refused, match=r"row 4: wrong length \(9 words, expected 2 to 6\)"):
+        with pytest.raises(DecisionRefused, match=r"row 4: wrong length \(9 words, expected 2 to 6\)"):
             edit(session, 4, premise="One two three four five", hypothesis="six seven eight nine")
     assert make(tmp_path / "run", model, **run)["attributes"]["topic"] == {"a": 10, "b": 10, "c": 10}
     rows = RunDirectory(tmp_path / "run").examples(with_attributes=True)
@@ -203,12 +206,12 @@ def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch:
     make(tmp_path / "run", model, questions, **run)
     with review(tmp_path / "run") as session:
         reject(session, 1)
-        with pytest.raises(Refused, match="row 2: the passage is that of a document"):
+        with pytest.raises(DecisionRefused, match="row 2: the passage is that of a document"):
             edit(session, 2, context=f"{session.rows[1].values['context']} More.")
-        with pytest.raises(Refused, match="row 2: answer not in context"):
+        with pytest.raises(DecisionRefused, match="row 2: answer not in context"):
             edit(session, 2, answer="Nobody")
         copied = " ".join(session.rows[1].values["context"].split()[4:16])
-        with pytest.raises(Refused, match=r"row 2: copied example \(a part of the passage\)"):
+        with pytest.raises(DecisionRefused, match=r"row 2: copied example \(a part of the passage\)"):
             edit(session, 2, question=copied)
         edit(session, 2, question="Which word is meant?")
 
@@ -254,7 +257,7 @@ def test_any_decisions_and_creates_end_with_exactly_the_count(
                 fields = data.draw(
                     st.fixed_dictionaries({}, optional={"label": st.sampled_from(labels), "premise": st.text()})
                 )
-                with suppress(Refused):
+                with suppress(DecisionRefused):
                     values = {**row.values, **fields} if verdict == "edit" else None
                     session.decide(Change(row, verdict, "no", values))  # type: ignore[arg-type]
             rejected = {row.number: row.values for row in session.rows if not row.in_set}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from datacreate.review.session import select_rows
 from datacreate.runs.directory import RunDirectory
-from tests.making import NLI, make
 from tests.review.reviews import LABELED, accept, edit, reject, review
-from tests.verifying import LABELS, THREE_LABELS, guessing, verified, writing
+from tests.support.making import NLI, make
+from tests.support.verifying import LABELS, THREE_LABELS, guessing, verified, writing
 
 
 def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Path, model: str) -> None:

@@ -15,12 +15,12 @@ import pytest
 from datacreate.locking import locked
 from datacreate.review.session import Change
 from datacreate.review.spreadsheet import editable_text, edited_value
-from tests.faults import at, contents, forked, killed
-from tests.inprocess import typed
-from tests.making import COMMONSENSE, examples, make
-from tests.process import Ended
 from tests.review.reviews import LABELED, reject, review
-from tests.verifying import LABELS, THREE_LABELS, guessing, verified, writing
+from tests.support.faults import at, contents, forked, killed
+from tests.support.inprocess import typed
+from tests.support.making import COMMONSENSE, examples, make
+from tests.support.process import Ended
+from tests.support.verifying import LABELS, THREE_LABELS, guessing, verified, writing
 
 Table = list[dict[str, str]]
 

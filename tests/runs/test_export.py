@@ -18,8 +18,8 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import assign_families, export
 from datacreate.runs.log import LogWriter, first_checksum
 from datacreate.runs.table_export import arrow_type
-from tests.making import COMMONSENSE, exported, make
-from tests.scripted import answering
+from tests.support.making import COMMONSENSE, exported, make
+from tests.support.scripted import answering
 
 ODD = {
     "right to left": "هل يعيش الجمل في الصحراء؟ \u202eאבג\u202c \u200f",

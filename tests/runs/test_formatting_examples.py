@@ -13,8 +13,8 @@ from datacreate.errors import ExampleError
 from datacreate.formats.options import FormatOptions
 from datacreate.runs.formatting_examples import read_examples
 from tests.benchmarks.conftest import home
-from tests.inprocess import run
-from tests.making import COMMONSENSE
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE
 
 __all__ = ["home"]  # a fixture
 

@@ -18,8 +18,8 @@ from datacreate.formats.reject import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum, read_log
 from datacreate.verification.scoring import Scored
-from tests.making import make, train
-from tests.scripted import ScriptedClient, answering
+from tests.support.making import make, train
+from tests.support.scripted import ScriptedClient, answering
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 values = st.recursive(

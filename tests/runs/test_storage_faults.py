@@ -16,10 +16,10 @@ from datacreate.errors import DatacreateError, EngineError, LogDamaged, RunError
 from datacreate.review.session import reviewing
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
-from tests.inprocess import run
-from tests.making import COMMONSENSE, make, train
 from tests.review.reviews import edit, reject, review
-from tests.scripted import ScriptedClient, answering
+from tests.support.inprocess import run
+from tests.support.making import COMMONSENSE, make, train
+from tests.support.scripted import ScriptedClient, answering
 
 
 def cut(path: Path, size: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import summary_fields
-from tests.making import make
+from tests.support.making import make
 
 KEYS = (
     "strategy model license formatting_examples shots requested accepted finished rejected requests prompt_tokens "

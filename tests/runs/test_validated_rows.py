@@ -11,7 +11,7 @@ import pytest
 from datacreate.errors import UsageError
 from datacreate.formats.options import FormatOptions
 from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
-from tests.making import COMMONSENSE
+from tests.support.making import COMMONSENSE
 
 
 def found(path: Path, rows: list[Any], **how: Any) -> list[tuple[int, str]]:

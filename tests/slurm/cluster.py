@@ -19,7 +19,7 @@ from typing import Self
 
 import psutil
 
-from tests.servers import until
+from tests.support.servers import until
 
 ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2")

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 
 from datacreate.engines.request import Completion
-from tests.scripted import ScriptedClient, answering
-from tests.servers import Server
+from tests.support.scripted import ScriptedClient, answering
+from tests.support.servers import Server
 
 COMMAND = (sys.executable, "-m", "tests.slurm.command")
 

@@ -19,8 +19,8 @@ import yaml
 
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices
-from tests.making import COMMONSENSE
 from tests.slurm.cluster import ROOT, Cluster, missing
+from tests.support.making import COMMONSENSE
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from datacreate.sweep.plan import load_plan
 from datacreate.sweep.run import CellState, Sweep
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims
-from tests.process import ROOT
+from tests.support.process import ROOT
 from tests.sweep.quick import COMMAND, run_here
 
 

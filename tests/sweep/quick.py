@@ -22,7 +22,7 @@ import pytest
 from datacreate.cli.main import main
 from datacreate.errors import TrainingError
 from datacreate.sweep.folder import last_line, run_process
-from tests.inprocess import scripted_client, typed
+from tests.support.inprocess import scripted_client, typed
 
 COMMAND = (sys.executable, "-m", "tests.sweep.quick")
 

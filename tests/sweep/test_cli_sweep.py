@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from datacreate.runs.directory import RunDirectory
-from tests.inprocess import typed
-from tests.process import Ended
+from tests.support.inprocess import typed
+from tests.support.process import Ended
 from tests.sweep.conftest import Bench
 from tests.sweep.quick import COMMAND, quick
 

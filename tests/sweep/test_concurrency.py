@@ -21,8 +21,8 @@ from datacreate.sweep import run
 from datacreate.sweep.folder import run_process
 from datacreate.sweep.plan import load_plan
 from datacreate.sweep.run import Sweep, shared_servers
-from tests.scripted import answering
-from tests.servers import Handler, Server, _tests
+from tests.support.scripted import answering
+from tests.support.servers import Handler, Server, _tests
 from tests.sweep.conftest import Bench, states
 from tests.sweep.quick import run_here
 

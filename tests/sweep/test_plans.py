@@ -11,7 +11,7 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.sweep.cells import build_cells
 from datacreate.sweep.plan import SweepPlan, load_plan
 from datacreate.sweep.run import Sweep
-from tests.process import ROOT
+from tests.support.process import ROOT
 from tests.sweep.conftest import Bench
 
 IMPROVED: dict[str, Any] = {

@@ -25,10 +25,10 @@ from datacreate.errors import (
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder, run_process
-from tests.faults import at, changes_of, contents, forked, killed
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
-from tests.locks import write_record
+from tests.support.faults import at, changes_of, contents, forked, killed
+from tests.support.locks import write_record
 from tests.sweep.conftest import Bench, states
 from tests.sweep.quick import run_here
 

@@ -12,9 +12,9 @@ import pytest
 from datacreate.engines.request import Completion, Request
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import RunStats
-from tests.making import commits, examples, make
-from tests.scripted import ScriptedClient, answering
-from tests.verifying import (
+from tests.support.making import commits, examples, make
+from tests.support.scripted import ScriptedClient, answering
+from tests.support.verifying import (
     FALLBACK,
     LABELS,
     THREE_LABELS,

@@ -22,10 +22,10 @@ from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import NO_SCORES
-from tests.making import COMMONSENSE, commits, examples, train
-from tests.making import settings as usual
-from tests.scripted import ScriptedClient, answering
-from tests.verifying import (
+from tests.support.making import COMMONSENSE, commits, examples, train
+from tests.support.making import settings as usual
+from tests.support.scripted import ScriptedClient, answering
+from tests.support.verifying import (
     FALLBACK,
     LABELS,
     THREE_LABELS,

@@ -3,6 +3,6 @@
 import os
 
 if "GUARD_LOG" in os.environ:
-    from tests.guard import guard_and_log
+    from tests.support.guard import guard_and_log
 
     guard_and_log()

@@ -1,4 +1,4 @@
-"""Runs `tests.driver` in separate processes."""
+"""Runs `tests.support.driver` in separate processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Live:
     """A running command; leaving the block kills it."""
 
     def __init__(self, *arguments: object, **scripted: Any) -> None:
-        command = [sys.executable, "-m", "tests.driver", *unverified(arguments)]
+        command = [sys.executable, "-m", "tests.support.driver", *unverified(arguments)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCRIPTED": json.dumps(scripted)}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.request import Completion, Request
-from tests.making import NLI, NLI_LABELS, examples, make
-from tests.scripted import Script, ScriptedClient, written
+from tests.support.making import NLI, NLI_LABELS, examples, make
+from tests.support.scripted import Script, ScriptedClient, written
 
 SURE = 0.9
 """The probability that `knowing` gives the right choice."""

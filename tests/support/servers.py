@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 from zlib import crc32
 
 from datacreate.engines.request import Request, Sampling
-from tests.scripted import Script, answering
+from tests.support.scripted import Script, answering
 
 MODEL = "scripted"
 
@@ -334,7 +334,7 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def main() -> None:
-    """`python -m tests.servers NUMBER SECONDS`: starts servers with this latency and prints their addresses."""
+    """`python -m tests.support.servers NUMBER SECONDS`: starts servers with this latency and prints their addresses."""
     number, latency = int(sys.argv[1]), float(sys.argv[2])
     servers = [Server(script=answering(seed=port), latency=latency).__enter__() for port in range(number)]
     print(",".join(server.url for server in servers), flush=True)

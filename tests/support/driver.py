@@ -1,6 +1,6 @@
 """The command with a scripted client, for tests that need a process.
 
-`python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
+`python -m tests.support.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED has JSON: `script` (a name below), `slots`, `shuffle` (a seed), `gated`
 (each completion waits for a byte on standard input), `loads` (the start waits for a byte), `signal_at_close`
 (closing it sends SIGTERM to this process), `real_engine` (no scripted one), `lock_speed` (a factor for the
@@ -21,8 +21,8 @@ from typing import Any
 from datacreate.cli.main import main
 from datacreate.creation import run_models as models
 from datacreate.engines.request import Completion, Request, ServerTest
-from tests.locks import speed_up
-from tests.scripted import Script, ScriptedClient, answering, saying
+from tests.support.locks import speed_up
+from tests.support.scripted import Script, ScriptedClient, answering, saying
 
 
 def ignorant(request: Request) -> Completion:

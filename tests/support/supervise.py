@@ -1,6 +1,6 @@
 """Run a command, and make sure that all its descendants end with it.
 
-    python3 tests/supervise.py COMMAND...
+    python3 tests/support/supervise.py COMMAND...
 
 It passes signals on, also when its parent dies, and kills remaining processes after a grace period. If the
 command ends and leaves processes, they are killed and named, and the exit code is 1. Linux only

@@ -13,7 +13,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from tests.filters.texts import HashedWords
-from tests.scripted import Script, ScriptedClient, answering
+from tests.support.scripted import Script, ScriptedClient, answering
 
 STRATEGIES = ["naive", "random", "diverse", "similar", "tree", "coverage"]
 

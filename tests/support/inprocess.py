@@ -1,4 +1,4 @@
-"""Runs the command line in this process, which is faster than `tests.process.run`.
+"""Runs the command line in this process, which is faster than `tests.support.process.run`.
 
 Tests of signals, kills, imports and standard streams need a process.
 """
@@ -18,12 +18,12 @@ from click.testing import CliRunner
 from datacreate import signals
 from datacreate.cli.main import main
 from datacreate.creation import run_models as models
-from tests.driver import client_of
-from tests.process import Ended, unverified
+from tests.support.driver import client_of
+from tests.support.process import Ended, unverified
 
 
 def run(*arguments: object, **scripted: Any) -> Ended:
-    """Run the command with a scripted client (see `tests.driver`)."""
+    """Run the command with a scripted client (see `tests.support.driver`)."""
     with scripted_client(scripted):
         return typed(*unverified(arguments))
 
