@@ -330,6 +330,14 @@ class InputSpec(ResultOptions):
     attributes: Attributes = ()
 
 
+_NOT_COMPARED = {
+    *("strategy", "recipe", "seed", "improves", "examples", "format", "benchmark", "compared_with"),
+    *("model", "model_sha256", "embedding_model_sha256", "mixture", "num_examples", "concurrency", "num_chains"),
+    *("filters", "sampling", "verification"),  # compared field by field
+}
+"""Fields of `RunSpec` that a condition names, that differ between its samples, or that follow from others."""
+
+
 class RunSpec(InputSpec):
     """The settings that decide a run's result; the same for every session of a run directory."""
 
@@ -357,9 +365,8 @@ class RunSpec(InputSpec):
 
     @property
     def compared_settings(self) -> tuple[str, ...]:
-        """Those that are not defaults, as `near=0.7`, without strategy, generator, example and seed."""
-        names = "max_parent_uses shots chat_template_kwargs instruction label_ratio corpus attributes embedding_model"
-        values = self.model_dump(mode="json", include=set(names.split()), exclude_defaults=True)
+        """Those that are not defaults, as `near=0.7`; two runs of one condition should not differ in them."""
+        values = self.model_dump(mode="json", exclude=_NOT_COMPARED, exclude_defaults=True)
         values |= self.filters.model_dump(mode="json", exclude={"decontaminate"}, exclude_defaults=True)
         values |= {name: value for name, value in self.sampling.items() if name not in SIZES_BY_EXAMPLE}
         if checks := self.verification:
