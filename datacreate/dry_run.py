@@ -62,9 +62,9 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
 
 
 def _find_models(inputs: RunInputs, notify: Notify) -> RunModels | None:
-    """The checkpoints of a run; None if only running servers know the model. See `describe_run` about `notify`."""
+    """The checkpoints of a run; None if only remote servers know the model. See `describe_run` about `notify`."""
     config = inputs.config
-    if config.uses_running_servers and "model" not in config.model_fields_set:
+    if config.uses_remote_servers and "model" not in config.model_fields_set:
         return None
     try:
         return models_of(config, inputs.verify, no_notify, needs_embedder=config.needs_embedder)
@@ -75,8 +75,8 @@ def _find_models(inputs: RunInputs, notify: Notify) -> RunModels | None:
 
 
 def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, Any]:
-    config, engines, verifier = inputs.config, ["running servers"], inputs.config.verifier
-    if models and not config.uses_running_servers:
+    config, engines, verifier = inputs.config, ["remote servers"], inputs.config.verifier
+    if models and not config.uses_remote_servers:
         engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
     is_verified = inputs.verify != "off"
     if models:

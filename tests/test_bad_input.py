@@ -59,7 +59,7 @@ commonsense | --recipe paper --semantic 0.9 | 2 | --semantic: --recipe paper has
 nli         | LABELS --label-ratio neutral=1 --recipe paper      | 2 | --label-ratio: --recipe paper has no such step
 commonsense | --url localhost                    | 2 | neither an address nor a folder
 commonsense | --url ~nobody-here                 | 2 | neither an address nor a folder
-commonsense | --url http://127.0.0.1:1 --compile | 2 | --enforce-eager: running servers have loaded their models
+commonsense | --url http://127.0.0.1:1 --compile | 2 | --enforce-eager: remote servers have loaded their models
 commonsense | --decontaminate csqb               | 2 | did you mean csqa?
 commonsense | --decontaminate csqa               | 1 | datacreate benchmarks import
 commonsense | --semantic 0.9 --embedding-model ./nowhere         | 2 | no such folder
@@ -79,7 +79,7 @@ commonsense | --model ~nobody-here/model          | 2 | ~nobody-here/model: no s
 commonsense | --adapter ~nobody-here/adapter      | 2 | adapter_config.json: no such file
 commonsense | --adapter ./nowhere                 | 2 | adapter_config.json: no such file
 commonsense | --model qwen3-8b --adapter ./mine   | 2 | an adapter belongs to one model
-commonsense | --servers 2                         | 2 | --servers only applies to running servers; name them with --url
+commonsense | --servers 2                         | 2 | --servers only applies to remote servers; name them with --url
 """
 """Cases that --url would change."""
 

@@ -21,7 +21,7 @@ from datacreate.checkpoints.checkpoint import read_adapter, resolve
 from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import read_preset
 from datacreate.cli.terminal import print_json
-from datacreate.engines.server_sources import RunningServers
+from datacreate.engines.server_sources import RemoteServers
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
 from datacreate.formats.task_format import load_format
@@ -150,7 +150,7 @@ READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
     "gguf": ("model.gguf", gguf_files(), lambda at: read_gguf(at / "model.gguf")),
     "options": ("options.yaml", OPTIONS, read_options),
     "lock": (".lock", st.binary(max_size=99) | st.just(f"process 1\n{MACHINE}\nab\n".encode()), take_lock),
-    "address": ("1.json", ADDRESS, lambda at: RunningServers([str(at)]).addresses()),
+    "address": ("1.json", ADDRESS, lambda at: RemoteServers([str(at)]).addresses()),
     "scores": ("evaluation.json", json.dumps({"scores": SCORES}), read_evaluation),
     "predictions": (
         "predictions.jsonl",

@@ -79,7 +79,7 @@ def create(
     progress = progress or Progress()
     notify = progress.notify
     directory = RunDirectory(config.run_dir)
-    if client_factory is None and not config.uses_running_servers:
+    if client_factory is None and not config.uses_remote_servers:
         check_engine(config.engine, notify)
     inputs = read_inputs(config)
     config = inputs.config

@@ -22,7 +22,7 @@ from datacreate.creation.recipe import METHODS, Method, choose_strategy, samplin
 from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, ResponseLimits, most_in_flight
 from datacreate.creation.run_models import ModelClients, thinking_limit
 from datacreate.engines.request import Sampling
-from datacreate.engines.server_sources import RunningServers
+from datacreate.engines.server_sources import RemoteServers
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filters.filter import DecontaminationSet
 from datacreate.formats.example import Example, dotted
@@ -130,8 +130,8 @@ def read_inputs(config: CreateConfig) -> RunInputs:
     stored = directory.read_config() if directory.exists else None
     stored_spec = stored.spec if stored else None
     config = config.model_copy(update={"strategy": choose_strategy(config, stored_spec)})
-    if config.uses_running_servers:
-        RunningServers(config.url)  # which checks them
+    if config.uses_remote_servers:
+        RemoteServers(config.url)  # which checks them
     examples, inferred = examples_and_format(config)
     if METHODS[config.recipe].needs_one_example and len(examples) > 1:
         option = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"

@@ -54,7 +54,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, notify: Notify, *, needs
     """
     embedding_model = embedding_model_of(config) if needs_embedder else None
     names = config.models
-    if config.uses_running_servers and "model" not in config.model_fields_set:
+    if config.uses_remote_servers and "model" not in config.model_fields_set:
         names = (only_model(config, notify, config.chat_template_kwargs),)
     generators = tuple(resolve_checkpoint(name, config) for name in names)
     if config.adapter is not None:

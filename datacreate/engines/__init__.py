@@ -1,7 +1,7 @@
 """Engines: OpenAI-compatible servers, local or remote, that generate text and score labels.
 
 A run has a `ModelClient` for each model; it sends requests to all servers of the model. A `ServerSource` says where
-these servers are: `RunningServers` are those of `--url`, `LocalServers` are started by this process. A `ServerPool`
+these servers are: `RemoteServers` are those of `--url`, `LocalServers` are started by this process. A `ServerPool`
 chooses a `Server` for each request, and repeats a request that failed. What differs between vLLM, llama.cpp and other
 servers, their commands and their requests, is an `EngineKind`. `ENGINE_KINDS` lists the kinds that datacreate can
 start; any other server is used through the standard API.
@@ -20,5 +20,5 @@ In the order in which one request passes them:
   engine_kind.py     EngineKind: what differs between engines
   vllm.py            vLLM: command line, environment and memory of its server, its requests
   llamacpp.py        the same for llama.cpp, and the process of its server
-  server_sources.py  RunningServers: the servers of --url; LocalServers: starts, restarts and stops servers here
+  server_sources.py  RemoteServers: the servers of --url; LocalServers: starts, restarts and stops servers here
 """

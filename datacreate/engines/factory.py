@@ -1,6 +1,6 @@
 """Makes the clients of models from the options of a run, and decides what runs where on this machine.
 
-In the order of the file: `make_client` connects to running servers, or to local ones that start at the first use.
+In the order of the file: `make_client` connects to remote servers, or to local ones that start at the first use.
 `choose_engine` chooses vLLM or llama.cpp. `place_models` divides the GPUs among the models, and `server_commands` among
 the servers of one model. `start_shared_server` starts a server for other processes (`datacreate serve`).
 """
@@ -24,11 +24,11 @@ from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, W
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import ENGINE_KINDS, EngineName, EngineOptions
 from datacreate.engines.server_sources import (
-    KEY,
+    API_KEY_VARIABLE,
     Address,
     LocalServer,
     LocalServers,
-    RunningServers,
+    RemoteServers,
     ServerSource,
     api_key,
     free_port,
@@ -44,7 +44,7 @@ _EXAMPLES_PER_SERVER = 256
 
 def resolve_checkpoint(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
-    if options.uses_running_servers:
+    if options.uses_remote_servers:
         return served_checkpoint(name)
     return resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
 
@@ -55,7 +55,7 @@ def only_model(
     """The name of the only model that the servers of --url have. EngineError if they have several,
     ServersUnavailable if none answers."""
     api = ChatApi((), template_kwargs or {})
-    with closing(ModelClient(RunningServers(options.url), api, options, notify)) as client:
+    with closing(ModelClient(RemoteServers(options.url), api, options, notify)) as client:
         return str(client.settings["model"])
 
 
@@ -87,8 +87,8 @@ def make_client(
     names = (model.checkpoint.name, str(model.checkpoint.path))
     thinking = thinking or model.checkpoint.thinking or Thinking(disable={})
     api = ChatApi(names, template_kwargs or {}, thinking)
-    if model.options.uses_running_servers:
-        source: ServerSource = RunningServers(model.options.url)
+    if model.options.uses_remote_servers:
+        source: ServerSource = RemoteServers(model.options.url)
     else:
         source = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
     return ModelClient(source, api, model.options, notify)
@@ -311,7 +311,7 @@ def start_shared_server(
     if not (user_key or is_local):
         if not register_dir:
             raise UsageError(
-                f"--host {host}: give --register-dir, or set ${KEY}, here and for clients: without a key "
+                f"--host {host}: give --register-dir, or set ${API_KEY_VARIABLE}, here and for clients: without a key "
                 "everybody in the network could use this server"
             )
         registered_key = secrets.token_urlsafe(32)

@@ -21,7 +21,7 @@ else:
 
 _OWN_OPTIONS = [name for kind in ENGINE_KINDS.values() for name in kind.own_options]
 _SERVER_SIDE = ("engine", "adapter", *_OWN_OPTIONS)  # options of servers that are started
-_CLIENT_SIDE = ("request_timeout", "servers", "wait")  # options for the use of running servers
+_CLIENT_SIDE = ("request_timeout", "servers", "wait")  # options for remote servers
 
 
 class _ServerOptions(Settings):
@@ -59,18 +59,18 @@ class EngineOptions(LaunchOptions, _ServerOptions):
     trust_remote_code: bool = engine_setting("Allow Python code of the model's publisher to run.", default=False)
 
     @property
-    def uses_running_servers(self) -> bool:
-        """Whether running servers are used, instead of starting some."""
+    def uses_remote_servers(self) -> bool:
+        """Whether the servers are those of `--url`, instead of local ones that the command starts."""
         return bool(self.url)
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
-        if self.uses_running_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
-            raise ValueError(f"{flag}: running servers have loaded their models; set it where they are started")
-        if not self.uses_running_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
-            raise ValueError(f"{flag} only applies to running servers; name them with --url, or remove it")
+        if self.uses_remote_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
+            raise ValueError(f"{flag}: remote servers have loaded their models; set it where they are started")
+        if not self.uses_remote_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
+            raise ValueError(f"{flag} only applies to remote servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINE_KINDS[self.engine])):
             raise ValueError(problem)
         return self
@@ -92,7 +92,7 @@ class RunEngineOptions(EngineOptions):
     @property
     def for_verifier(self) -> EngineOptions:
         """The settings of the verifier: those of a local generator do not apply to it."""
-        if self.uses_running_servers:
+        if self.uses_remote_servers:
             return self
         return EngineOptions(
             engine=self.engine,

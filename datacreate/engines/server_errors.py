@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from datacreate.engines.server_sources import KEY
+from datacreate.engines.server_sources import API_KEY_VARIABLE
 
 TEMPORARY = (429, 502, 503, 504)  # HTTP statuses of a server that is busy, still loading, or behind a proxy
 
@@ -66,7 +66,7 @@ def status_error(status: int, document: Any) -> ServerProblem:
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):
-        return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
+        return Incompatible(f"access denied (HTTP {status}); set ${API_KEY_VARIABLE} to the server's key")
     if status == 429:
         return Busy(f"{text}; with a smaller --max-num-seqs it gets fewer requests at once")
     if status in (404, *TEMPORARY):

@@ -89,12 +89,14 @@ class ServerPool:
     async def complete(self, request: Request) -> Completion:
         """The completion of a request by one of the servers; one with an error if the request is given up."""
         failures = 0  # of which the request may be the cause
-        first_failure: int | None = None  # how many requests had been sent before it
+        sent_before_failure: int | None = None  # requests sent before its first failure
         while True:
             server = await self._free_server()
             sent = request
             try:
-                cause_is_unknown = first_failure is not None and self._last_completed_number <= first_failure
+                cause_is_unknown = (
+                    sent_before_failure is not None and self._last_completed_number <= sent_before_failure
+                )
                 if cause_is_unknown and self._last_completed:
                     sent = self._last_completed
                     await self._ask(server, sent)
@@ -104,12 +106,14 @@ class ServerPool:
                 self._suspend(server, problem)
             except Unavailable as problem:
                 # While another request was sent in its place, further ones may have been completed.
-                if sent is request and (first_failure is None or self._last_completed_number > first_failure):
+                if sent is request and (
+                    sent_before_failure is None or self._last_completed_number > sent_before_failure
+                ):
                     failures += problem.request_may_be_cause
                     if failures >= (_MAX_REJECTIONS if isinstance(problem, RequestRejected) else _MAX_FAILURES):
                         return Completion(request.id, "", "error", error=f"{failures} failures: {problem}")
-                if first_failure is None:
-                    first_failure = self._sent
+                if sent_before_failure is None:
+                    sent_before_failure = self._sent
                 self._suspend(server, problem)
 
     async def query(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:

@@ -33,7 +33,7 @@ from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.messages import Notify
 from datacreate.signals import deferred
 
-KEY = "DATACREATE_API_KEY"
+API_KEY_VARIABLE = "DATACREATE_API_KEY"
 """The environment variable with the API key of servers that have not registered their own; no option takes the key."""
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")  # an address without http://, as opposed to a path
@@ -50,9 +50,11 @@ _LOG_TAIL_BYTES = 200_000  # in which the reason of an exit is looked for
 
 def api_key() -> str:
     """The servers' API key, or "". UsageError if it cannot be sent in an HTTP header."""
-    key = os.environ.get(KEY, "").strip()
+    key = os.environ.get(API_KEY_VARIABLE, "").strip()
     if not all("!" <= character <= "~" for character in key):
-        raise UsageError(f"${KEY} has a space, a line break or a non-ASCII character; set it to the key only")
+        raise UsageError(
+            f"${API_KEY_VARIABLE} has a space, a line break or a non-ASCII character; set it to the key only"
+        )
     return key
 
 
@@ -79,7 +81,7 @@ class ServerSource(ABC):
     def addresses(self) -> tuple[Address, ...]:
         """The servers that are known at this moment."""
 
-    def start(self) -> None:  # noqa: B027 - running servers need nothing
+    def start(self) -> None:  # noqa: B027 - remote servers need nothing
         """Return when the servers that this process starts accept requests. EngineError if they cannot be started."""
 
     def stop(self) -> None:  # noqa: B027
@@ -97,7 +99,7 @@ class ServerSource(ABC):
         return None
 
 
-class RunningServers(ServerSource):
+class RemoteServers(ServerSource):
     """The value of `--url`: addresses, and folders in which servers register and unregister."""
 
     def __init__(self, urls: Iterable[str]) -> None:
@@ -143,7 +145,7 @@ def _checked(url: str) -> str:
             "commas"
         )
     if parsed.username or parsed.password:
-        raise UsageError(f"--url: an address must not contain a password; set ${KEY} instead")
+        raise UsageError(f"--url: an address must not contain a password; set ${API_KEY_VARIABLE} instead")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 

@@ -258,7 +258,7 @@ class SweepPlan(Settings):
     @classmethod
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         options = engine_options(info.data.get("create", {}))
-        served = info.field_name == "generators" and options.uses_running_servers
+        served = info.field_name == "generators" and options.uses_remote_servers
         models = tuple(_model(name, info, check=not served) for name in names)
         if len({short_name(name) for name in models}) < len(set(models)):
             raise ValueError("two checkpoints have the same folder name; rename one of the folders")

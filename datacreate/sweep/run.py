@@ -207,7 +207,7 @@ class _SweepExecution:
         cells = [cell for cell, steps in by_cell.items() if steps]
         steps = list(chain.from_iterable(by_cell.values()))
         options = engine_options(self._plan.create)
-        if options.uses_running_servers:
+        if options.uses_remote_servers:
             self._run_cells(cells, [Resources()] * max_parallel, generator)
         elif len(steps) < 2 or "adapter" in self._plan.create:  # each step starts its own
             self._run_cells(cells, [Resources()], generator)

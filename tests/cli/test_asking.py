@@ -60,10 +60,10 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
     ("words", "says"),
     [
         (["--url", ""], "--url (empty): neither an address"),
-        (["--url", "http://a:1", "--engine", "vllm"], "--engine: running servers have loaded their models"),
-        (["--url", "http://a:1", "--dtype", "float32"], "--dtype: running servers have loaded their models"),
+        (["--url", "http://a:1", "--engine", "vllm"], "--engine: remote servers have loaded their models"),
+        (["--url", "http://a:1", "--dtype", "float32"], "--dtype: remote servers have loaded their models"),
         (["--engine", "llamacpp", "--replicas", "2"], "--replicas: llama.cpp has no such setting"),
-        (["--servers", "2"], "--servers only applies to running servers"),
+        (["--servers", "2"], "--servers only applies to remote servers"),
         (["--request-timeout", "inf", "--url", "http://a:1"], "--request-timeout inf: "),
     ],
 )

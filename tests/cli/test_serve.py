@@ -22,7 +22,7 @@ from datacreate.engines.engine_kind import ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, start_shared_server
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.options import EngineOptions
-from datacreate.engines.server_sources import Address, LocalServer, RunningServers
+from datacreate.engines.server_sources import Address, LocalServer, RemoteServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import make
@@ -106,7 +106,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_path: Path) -> None:
     with serving_script(_SERVER, "--data-parallel-size=3") as server:
-        [found] = RunningServers([str(tmp_path / "servers")]).addresses()
+        [found] = RemoteServers([str(tmp_path / "servers")]).addresses()
         assert found == Address(url=server.address.url, max_num_seqs=12)
         with suppress(OSError):
             urlopen(f"{found.url}/die")
@@ -123,12 +123,12 @@ def test_a_server_for_other_machines_registers_a_key_that_only_its_owner_can_rea
     script = f"import os; open({str(started)!r}, 'w').write(os.environ['VLLM_API_KEY']){_SERVER}"
     with serving_script(script, host="0.0.0.0") as server:
         [path] = folder.iterdir()
-        [found] = RunningServers([str(folder)]).addresses()
+        [found] = RemoteServers([str(folder)]).addresses()
         assert (path.stat().st_mode & 0o777, len(found.key) > 30) == (0o600, True)
         assert found.key == started.read_text()
         assert found.key not in f"{found} {found!r} {server.address!r}"
         monkeypatch.setenv("DATACREATE_API_KEY", "that-of-other-servers")
-        assert [each.key for each in RunningServers([str(folder)]).addresses()] == [found.key]
+        assert [each.key for each in RemoteServers([str(folder)]).addresses()] == [found.key]
     with serving_script(_SERVER, host="0.0.0.0"):  # with a key of the user
         [path] = folder.iterdir()
         assert "key" not in path.read_text()

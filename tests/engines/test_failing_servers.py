@@ -17,7 +17,7 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling
-from datacreate.engines.server_sources import RunningServers
+from datacreate.engines.server_sources import RemoteServers
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, answers, failed_requests, make
@@ -219,7 +219,7 @@ def test_a_failure_of_the_request_that_is_sent_instead_is_not_that_of_the_reques
     for each in (server, other):
         each.fault_after, each.later_fault = 0, fail
     options = EngineOptions(url=(server.url, other.url), max_num_seqs=4)
-    with closing(ModelClient(RunningServers(options.url), ChatApi((MODEL,)), options)) as client:
+    with closing(ModelClient(RemoteServers(options.url), ChatApi((MODEL,)), options)) as client:
         answers(client, request(0, "completed"))
         client.submit(request(1, "failing"))
         assert sent_again.wait(20)

@@ -27,7 +27,7 @@ from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
-from datacreate.engines.server_sources import LocalServers, RunningServers
+from datacreate.engines.server_sources import LocalServers, RemoteServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable, StorageError
 from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make
@@ -115,7 +115,7 @@ def test_a_local_server_is_waited_for_longer_than_others(server: Server, monkeyp
     monkeypatch.setattr(server_pool, "_REMOTE_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
 
-    class Alive(RunningServers):
+    class Alive(RemoteServers):
         remote = False
 
     request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
@@ -134,7 +134,7 @@ def test_others_answer_while_a_local_server_is_restarted(
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
     answered: list[int] = []
 
-    class SlowlyRestarted(RunningServers):
+    class SlowlyRestarted(RemoteServers):
         remote = False
 
         def is_broken(self, url: str, *, hung: bool) -> bool:
@@ -176,7 +176,7 @@ def test_others_answer_while_a_local_server_is_restarted(
 def test_an_error_at_a_restart_stops_the_run(
     server: Server, error: Exception, raised: type[Exception], says: str
 ) -> None:
-    class NotRestarted(RunningServers):
+    class NotRestarted(RemoteServers):
         remote = False
 
         def is_broken(self, url: str, *, hung: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Runs with running servers: all take part, the key is used but not stored, servers register in a folder."""
+"""Runs with remote servers: all take part, the key is used but not stored, servers register in a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import scoring_request
-from datacreate.engines.server_sources import RunningServers
+from datacreate.engines.server_sources import RemoteServers
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, answers, make
@@ -113,7 +113,7 @@ def test_connections_to_a_server_that_left_are_closed(
         return sum(bool(each.raddr) and each.raddr.port == other.port for each in found)
 
     options = EngineOptions(url=(str(folder),), servers=2)
-    with closing(ModelClient(RunningServers(options.url), ChatApi((MODEL,)), options)) as client:
+    with closing(ModelClient(RemoteServers(options.url), ChatApi((MODEL,)), options)) as client:
         answers(client, *islice(requests, 12))
         (folder / f"{other.port}.json").unlink()
         other.stop()
@@ -142,11 +142,11 @@ def test_an_empty_folder_is_an_error_after_the_wait(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_of_a_folder_are_ignored(tmp_path: Path) -> None:
-    assert RunningServers([str(tmp_path / "not" / "yet")]).addresses() == ()
+    assert RemoteServers([str(tmp_path / "not" / "yet")]).addresses() == ()
     (tmp_path / "half.json").write_text('{"url": "htt')
     (tmp_path / "other.json").write_text('{"url": 3}')
     (tmp_path / "one.json").write_text(json.dumps({"url": "http://node7:8000/v1/", "max_num_seqs": 256}))
-    [found] = RunningServers([str(tmp_path)]).addresses()
+    [found] = RemoteServers([str(tmp_path)]).addresses()
     assert (found.url, found.max_num_seqs) == ("http://node7:8000", 256)
 
 
@@ -167,8 +167,8 @@ HOST = "http://host:1"
         ("somewhere", {}, "neither an address nor a folder"),
         ("http://me:pass@host:1", {}, r"\$DATACREATE_API_KEY"),
         ("http://host:99999", {}, "neither an address nor a folder"),
-        (HOST, {"engine": "vllm"}, "--engine: running servers have loaded their models"),
-        (HOST, {"dtype": "bfloat16"}, "--dtype: running servers have loaded their models"),
+        (HOST, {"engine": "vllm"}, "--engine: remote servers have loaded their models"),
+        (HOST, {"dtype": "bfloat16"}, "--dtype: remote servers have loaded their models"),
         (HOST, {"request_timeout": float("inf")}, "--request-timeout inf: give a num"),
         (HOST, {"request_timeout": float("nan")}, "--request-timeout nan: give a num"),
     ],

@@ -45,7 +45,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"create": {"adapter": "nowhere"}}, "nowhere: no such folder or file"),
     ({"create": {"instruction": "@nowhere"}}, "create: --instruction @nowhere: no such file"),
     ({"create": {"decontaminate": "nowhere.jsonl"}}, "create: --decontaminate nowhere.jsonl: no such file, and no"),
-    ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
+    ({"create": {"servers": 2}}, "create: --servers only applies to remote servers"),
     (
         {"create": {"urls": ["http://a:1"]}},
         "create: urls: no such option, or the plan sets it (did you mean url, turns?)",
