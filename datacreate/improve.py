@@ -100,7 +100,7 @@ class ImproveConfig(Settings):
         return RunDirectory(self.run_dir or last.with_name(f"{last.name}-improved"))
 
     @property
-    def most_parents(self) -> int:
+    def max_parents(self) -> int:
         return min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
 
 
@@ -249,7 +249,7 @@ class ImproveInputs:
         """The formatting examples of the new run: as chosen; before that the first rows, as many as will be chosen."""
         path = self.config.directory.parents_path
         if not path.is_file():
-            return [example.values for example in self.prepared.rows[: self.config.most_parents]]
+            return [example.values for example in self.prepared.rows[: self.config.max_parents]]
         try:
             return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
         except (OSError, ValueError, TypeError, KeyError):
@@ -288,7 +288,7 @@ class ImproveInputs:
         config, head = self.config, self.prepared.training.head
         candidates = [row for row in rows if row.is_missed] if config.dev else rows
         has_labels = not head.is_multiple_choice
-        chosen = hard_rows(candidates, config.most_parents, balanced=has_labels)
+        chosen = hard_rows(candidates, config.max_parents, balanced=has_labels)
         if not chosen and config.dev:
             raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
         if not chosen:

@@ -19,7 +19,7 @@ from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.creation.decontamination_sets import find_decontamination_sets, with_names
 from datacreate.creation.quotas import checked_label_ratio
 from datacreate.creation.recipe import METHODS, Method, choose_strategy, sampling_of, verify_mode
-from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, ResponseLimits, most_in_flight
+from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, ResponseLimits, max_uncommitted_requests
 from datacreate.creation.run_models import ModelClients, thinking_limit
 from datacreate.engines.request import Sampling
 from datacreate.engines.server_sources import RemoteServers
@@ -36,7 +36,7 @@ from datacreate.runs.config import CreateConfig, GeneratorSpec, InputSpec, Resul
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.verification.label_noise import most_rows
+from datacreate.verification.label_noise import max_label_noise_rows
 from datacreate.verification.scoring import VerifyMode
 
 _MIN_REQUESTS_PER_CHAIN = 10
@@ -272,12 +272,12 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
         for client, generator in zip(clients.generators, clients.models.generators, strict=True)
     ]
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
-    most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
-    num_examples = min(size.num_examples(most, fewest) for size in request_sizes)
+    max_examples, min_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
+    num_examples = min(size.num_examples(max_examples, min_examples) for size in request_sizes)
     limits = [
         ResponseLimits(config.max_tokens) if config.max_tokens else size.limits(num_examples) for size in request_sizes
     ]
-    in_flight = most_in_flight(config.count, num_examples, clients.generators)
+    in_flight = max_uncommitted_requests(config.count, num_examples, clients.generators)
     num_chains = _new_num_chains(inputs, num_examples, in_flight)
     concurrency = config.concurrency or num_chains or (1 if METHODS[config.recipe].is_sequential else in_flight)
     return _Sizes(num_examples, num_chains, concurrency, limits)
@@ -318,6 +318,6 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, clients: ModelCli
         model=model.name,
         model_sha256=model.sha256,
         label_noise_check=config.label_noise_check if can_fall_back else None,
-        label_noise_rows=stored.label_noise_rows if stored else most_rows(config.count),
+        label_noise_rows=stored.label_noise_rows if stored else max_label_noise_rows(config.count),
         scored_by_letter=scored_by_letter,
     )

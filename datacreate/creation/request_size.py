@@ -64,17 +64,17 @@ class RequestSize:
     client: ModelClient
     max_thinking_tokens: int  # before the response
 
-    def num_examples(self, most: int, fewest: int) -> int:
-        """The largest number of examples, from `fewest` to `most`, that fits into the model's context.
+    def num_examples(self, max_count: int, min_count: int) -> int:
+        """The largest number of examples, from `min_count` to `max_count`, that fits into the model's context.
 
-        Raises PromptTooLong if `fewest` do not fit.
+        Raises PromptTooLong if `min_count` do not fit.
         """
-        prompt, thinking, context = self._prompt_tokens(most), self.max_thinking_tokens, self.client.max_context
-        for count in range(most, fewest - 1, -1):
+        prompt, thinking, context = self._prompt_tokens(max_count), self.max_thinking_tokens, self.client.max_context
+        for count in range(max_count, min_count - 1, -1):
             if prompt + thinking + count * self._example_tokens <= context:
                 return count
         raise PromptTooLong(
-            f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {fewest} new example(s) of "
+            f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {min_count} new example(s) of "
             f"up to {self._example_tokens} tokens exceed the model's context length of {context}; use a shorter "
             "--example or --instruction, fewer --shots, fewer words in --attributes, a smaller --passage-tokens, "
             "--thinking or --num-examples, or a larger --max-model-len"
@@ -118,7 +118,7 @@ class RequestSize:
         if self.examples:
             usual = self._tokens(self._written(self._shown[0]))
         else:
-            usual, growth = most_tokens(self.encoding), 1
+            usual, growth = max_example_tokens(self.encoding), 1
         return max(usual * growth, usual + _TOKENS_PER_WORD * self.words) + _EXTRA_TOKENS
 
     def _tokens(self, text: str) -> int:
@@ -130,7 +130,7 @@ class RequestSize:
         return self.client.count_tokens([{"role": "user", "content": "."}]) - 1
 
 
-def most_in_flight(count: int, num_examples: int, clients: Sequence[ModelClient]) -> int:
+def max_uncommitted_requests(count: int, num_examples: int, clients: Sequence[ModelClient]) -> int:
     """The most requests at once: a multiple of the servers' slots, but at most twice what the count needs.
 
     Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the servers would
@@ -140,7 +140,7 @@ def most_in_flight(count: int, num_examples: int, clients: Sequence[ModelClient]
     return max(1, min(multiple * sum(client.slots for client in clients), 2 * count // num_examples))
 
 
-def most_tokens(encoding: PromptEncoding) -> int:
+def max_example_tokens(encoding: PromptEncoding) -> int:
     """The number of tokens that a written example may take, estimated from the schema alone."""
     fields = leaf_schemas({"properties": encoding.field_schemas})
     return sum(_tokens(part, is_passage=path == encoding.format.roles.context) for path, part in fields)

@@ -54,7 +54,7 @@ class GpuNeed:
 
     gpus: int  # how many; the weights are split over them
     weights_gib: float  # as estimated
-    least_weights_gib: float  # a lower bound: below weights_gib if config.json does not name the type of the weights
+    min_weights_gib: float  # a lower bound: below weights_gib if config.json does not name the type of the weights
     min_gib: float  # weights, the smallest useful KV cache, and what the engine itself needs
     max_share: float  # of a GPU's memory, for all servers on it together
 

@@ -257,9 +257,9 @@ def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: ServerSetti
                 need = engine.gpu_need(model.checkpoint, split, notify) or need
             if need.min_gib <= usable:
                 break
-    if need.least_weights_gib > usable and not settings.quantization:
+    if need.min_weights_gib > usable and not settings.quantization:
         raise EngineError(
-            f"the weights of {name} take at least {need.least_weights_gib:.1f} GiB on each of {need.gpus} GPUs, "
+            f"the weights of {name} take at least {need.min_weights_gib:.1f} GiB on each of {need.gpus} GPUs, "
             f"and {usable:.1f} of {gpu_gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller "
             "or quantized model (--quantization fp8_per_tensor)"
         )

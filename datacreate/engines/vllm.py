@@ -79,10 +79,10 @@ _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM 
 _GPU_SHARE = 0.92  # vLLM's default
 _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activations, logits and CUDA graphs
 _GPU_OVERHEAD_SHARE = 0.03  # of the weights, besides that
-_LEAST_CACHE_TOKENS = 16_384  # of the KV cache: prompts of two steps; with less vLLM waits for free cache
+_MIN_CACHE_TOKENS = 16_384  # of the KV cache: prompts of two steps; with less vLLM waits for free cache
 _UNKNOWN_CACHE_GIB = 2.0  # the KV cache of a model whose config.json does not have the usual fields
 _STATE_SLOTS = 128  # slots of a model with linear attention: vLLM starts only with memory for a state in each slot
-_MOST_SCORED_TOKENS = 128  # vLLM refuses more `logprob_token_ids`
+_MAX_SCORED_TOKENS = 128  # vLLM refuses more `logprob_token_ids`
 _LARGE_GPU_GIB = 70  # vLLM processes more requests at once on GPUs with more memory (except the A100)
 
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
@@ -162,20 +162,20 @@ class _Vllm(EngineKind):
         weights = _weights_gib(folder) / gpus
         if settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization):
             weights *= _QUANTIZED_SHARE
-        least_weights = weights
+        min_weights = weights
         if settings.dtype != "float32":  # vLLM loads weights in float32 as 16 bits
             stored_dtype = _dtype(config)
             weights /= 2 if stored_dtype == "float32" else 1
-            least_weights = weights if stored_dtype else weights / 2
+            min_weights = weights if stored_dtype else weights / 2
         # More GPUs than heads of keys and values have copies of these heads.
         kv_heads = _number(config, "num_key_value_heads")
         cache_parts = min(gpus, kv_heads or gpus) * (2 if settings.kv_cache_dtype == "fp8" else 1)
-        cache_tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
+        cache_tokens = max(_context(config, settings, "gpu"), _MIN_CACHE_TOKENS)
         cache = _token_gib(config) * cache_tokens / cache_parts or _UNKNOWN_CACHE_GIB
         return GpuNeed(
             gpus=gpus,
             weights_gib=weights,
-            least_weights_gib=least_weights,
+            min_weights_gib=min_weights,
             min_gib=(1 + _GPU_OVERHEAD_SHARE) * weights + cache + _GPU_OVERHEAD_GIB,
             max_share=settings.gpu_memory_utilization or _GPU_SHARE,
         )
@@ -199,7 +199,7 @@ class _Vllm(EngineKind):
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         if tokens is None:
             return super().scoring_fields(tokens)
-        ids = {"logprob_token_ids": list(tokens)} if len(tokens) <= _MOST_SCORED_TOKENS else {}
+        ids = {"logprob_token_ids": list(tokens)} if len(tokens) <= _MAX_SCORED_TOKENS else {}
         top = {"top_logprobs": min(20, len(tokens)), "return_tokens_as_token_ids": True}
         return {"logprobs": True, **top, **ids}
 

@@ -185,8 +185,8 @@ class PromptEncoding:
             others = (index for index in range(len(self.format.answers.choices(values))) if index != right)
             values = self.format.answers.with_options(values, [right, *others])
         if turns := self.format.roles.turns:  # the formatting example may have more turns than the format
-            most_turns = schema_at(self.format.schema, turns)["maxItems"]
-            values = replace_field(values, turns, value_at(values, turns)[:most_turns])
+            max_turns = schema_at(self.format.schema, turns)["maxItems"]
+            values = replace_field(values, turns, value_at(values, turns)[:max_turns])
         item = [_selected(values[name], schema) for name, schema in self.field_schemas.items()]
         if self._tagged:
             lists = (values[name] for name in self._tagged)

@@ -67,8 +67,8 @@ class RunStats:
         if verification is None or not labels:
             return None
         is_range = "minimum" in schema_at(self.format.schema, self.format.roles.answer or ())
-        most_rows, min_concordance = verification.label_noise_rows, verification.label_noise_check
-        return LabelNoiseCheck(labels, most_rows, min_concordance, is_range=is_range)
+        max_rows, min_concordance = verification.label_noise_rows, verification.label_noise_check
+        return LabelNoiseCheck(labels, max_rows, min_concordance, is_range=is_range)
 
     @cached_property
     def review(self) -> ReviewStats:

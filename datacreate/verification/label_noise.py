@@ -29,7 +29,7 @@ _TIE = 1e-9  # a smaller difference of scores is a tie
 AssignedRow = tuple[int, Probabilities]  # (assigned label, probabilities of the verifier)
 
 
-def most_rows(count: int) -> int:
+def max_label_noise_rows(count: int) -> int:
     """The most rows that the check of a run with `count` examples uses."""
     return max(MIN_ROWS, min(MAX_ROWS, count))
 
@@ -37,19 +37,19 @@ def most_rows(count: int) -> int:
 class LabelNoiseCheck:
     """Tests the first scored examples of a run with fixed labels, and calibrates the verifier with them.
 
-    It tests after 40, 80, 160, ... examples, at most `most_rows`, and decides when the interval of the concordance
+    It tests after 40, 80, 160, ... examples, at most `max_rows`, and decides when the interval of the concordance
     does not include `min_concordance`; at the end the value decides. Below `min_concordance` the run falls back to
     pseudo-labels; None only measures, at the first test.
     """
 
     def __init__(
-        self, labels: Sequence[Json], most_rows: int, min_concordance: float | None, *, is_range: bool = False
+        self, labels: Sequence[Json], max_rows: int, min_concordance: float | None, *, is_range: bool = False
     ) -> None:
         self._num_labels = len(labels)
         self._values = numeric_values(labels, is_range=is_range)
-        self._most_rows = most_rows
+        self._max_rows = max_rows
         self._min_concordance = min_concordance
-        self._next_test = min(FIRST_ROWS, most_rows)  # in examples
+        self._next_test = min(FIRST_ROWS, max_rows)  # in examples
         self._rows: list[AssignedRow] = []
         self._means: Sequence[float | None] = ()
         self.concordance: IntervalEstimate | None = None  # None until decided, and if all examples have one label
@@ -99,8 +99,8 @@ class LabelNoiseCheck:
         rows = [(assigned, calibrated(probabilities, means)) for assigned, probabilities in self._rows]
         measured, minimum = concordance(rows, self._values), self._min_concordance
         is_clear = minimum is None or (measured is not None and not measured.low <= minimum <= measured.high)
-        if not is_clear and self.seen < self._most_rows:
-            self._next_test = min(2 * self._next_test, self._most_rows)
+        if not is_clear and self.seen < self._max_rows:
+            self._next_test = min(2 * self._next_test, self._max_rows)
             return
         self.decided, self.concordance, self._means = True, measured, means
         self.pseudo_labels = minimum is not None and measured is not None and measured.value < minimum

@@ -169,9 +169,9 @@ def test_a_server_that_always_fails_does_not_stop_a_run_with_others(
     assert failures.count(other) == 1
 
 
-@pytest.mark.parametrize(("status", "num_chains", "most_failures"), [(400, 3, 2), (500, 1, 3)])
+@pytest.mark.parametrize(("status", "num_chains", "max_failures"), [(400, 3, 2), (500, 1, 3)])
 def test_if_others_succeed_the_request_is_the_cause(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int, most_failures: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int, max_failures: int
 ) -> None:
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
     failing: list[str] = []
@@ -190,7 +190,7 @@ def test_if_others_succeed_the_request_is_the_cause(
         make(tmp_path / "run", server, count=150, strategy="random", num_chains=num_chains)
     rejects = [reject for commit in commits(tmp_path / "run") for reject in commit.rejects]
     texts = [reject.text for reject in rejects if reject.reason == "no_response"]
-    assert texts == [f"{most_failures} failures: HTTP {status}: out of cheese"] * (len(failures) // most_failures)
+    assert texts == [f"{max_failures} failures: HTTP {status}: out of cheese"] * (len(failures) // max_failures)
     assert texts
 
 

@@ -149,19 +149,19 @@ def test_queued_requests_of_a_server_with_one_slot_do_not_time_out(tmp_path: Pat
     with Server(kind="bare", slots=1, latency=0.3) as server:
         make(tmp_path / "run", server, max_num_seqs=8, num_examples=2, count=20, request_timeout=2.0,
              notes=notes)  # fmt: skip
-    assert server.most_out == 9
+    assert server.max_out == 9
     assert not notes.has("suspended")
 
 
 @pytest.mark.parametrize(("slots", "in_flight"), [(1, 2), (4, 5), (16, 18)])
 def test_in_flight_are_the_slots_and_a_short_queue(tmp_path: Path, slots: int, in_flight: int) -> None:
     def wait_for_all(handler: Handler, body: dict[str, Any]) -> None:
-        until(lambda: handler.owner.most_out >= in_flight)
+        until(lambda: handler.owner.max_out >= in_flight)
         handler.reply(handler.owner.answer(body))
 
     with Server(kind="llamacpp", slots=slots, fault_after=0, later_fault=wait_for_all) as server:
         server._slots = Semaphore(in_flight)  # all are counted before one is answered
         make(tmp_path / "run", server, max_num_seqs=None, count=100, num_examples=2, strategy="naive")
-    assert server.most_out == in_flight
+    assert server.max_out == in_flight
     engine = RunDirectory(tmp_path / "run").read_config().engines["engine"]
     assert (engine["max_num_seqs"], engine["max_model_len"], engine["server"]) == ([slots], 4096, "llama.cpp b0")

@@ -35,7 +35,7 @@ def test_every_server_gets_requests_up_to_its_capacity(tmp_path: Path) -> None:
     with ExitStack() as stack:
         servers = [stack.enter_context(Server(latency=0.002)) for _ in range(3)]
         make(tmp_path / "run", *servers, count=150)
-    assert all(0 < server.most_out <= 5 for server in servers)
+    assert all(0 < server.max_out <= 5 for server in servers)
 
 
 def test_requests_have_the_sampling_and_the_record_has_the_server(tmp_path: Path, server: Server) -> None:
@@ -93,7 +93,7 @@ def test_a_server_that_registers_later_is_used(tmp_path: Path, server: Server, o
     register(folder, server, capacity=2)
     make(tmp_path / "run", str(folder), max_num_seqs=None, count=300)
     assert other.answered > 0
-    assert server.most_out <= 3
+    assert server.max_out <= 3
 
 
 def test_connections_to_a_server_that_left_are_closed(

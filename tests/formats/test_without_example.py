@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.creation.request_size import most_tokens
+from datacreate.creation.request_size import max_example_tokens
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.files import shipped
 from datacreate.formats.example import Example
@@ -90,7 +90,7 @@ def test_options_that_do_not_suffice(options: dict[str, Any], message: str) -> N
 def test_shipped_formats(name: str, fields: list[str]) -> None:
     task_format = declared(format=name)
     assert list(task_format.schema["properties"]) == fields
-    assert most_tokens(PromptEncoding(task_format)) < 1000
+    assert max_example_tokens(PromptEncoding(task_format)) < 1000
 
 
 @pytest.mark.parametrize("name", ["chat", "sharegpt"])
@@ -163,7 +163,7 @@ def test_a_list_that_must_be_empty_is_described_without_items(tmp_path: Path) ->
     fields = {"none": {"type": "array", "items": False}, "text": {"type": "string"}}
     encoding = PromptEncoding(declared(format=schema_file(tmp_path, fields, roles={"answer": "text"})))
     assert "each written as [none, text]. Write" in chat_prompt(encoding, (), 5)[1]["content"]
-    assert most_tokens(encoding) > 0
+    assert max_example_tokens(encoding) > 0
 
 
 def test_positions_decide_the_number_of_options(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_conversation_is_described() -> None:
 def test_longer_texts_may_take_more_tokens(tmp_path: Path) -> None:
     def tokens(**limits: int) -> int:
         path = schema_file(tmp_path, {"text": {"type": "string", **limits}})
-        return most_tokens(PromptEncoding(declared(format=path)))
+        return max_example_tokens(PromptEncoding(declared(format=path)))
 
     assert tokens(maxLength=60) < tokens() < tokens(maxLength=1000) < tokens(maxLength=1500) < 600
     assert tokens(maxLength=10**9) < 600

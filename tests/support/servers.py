@@ -107,7 +107,7 @@ class Server:
     requests: Counter[str] = field(default_factory=Counter)  # path -> requests
     answered: int = 0  # real requests, without those of server tests
     out: int = 0
-    most_out: int = 0
+    max_out: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     on_answer: Callable[[int], object] = lambda _: None  # called with `answered`; other answers wait meanwhile
     on_models: Callable[[int], object] = lambda _: None  # called with the number of requests for its models
@@ -206,7 +206,7 @@ class Server:
             if self.holds is not None and self.out >= self.holds:
                 return handler.reply({"error": {"message": "busy"}}, 429)
             self.out += 1
-            self.most_out = max(self.most_out, self.out)
+            self.max_out = max(self.max_out, self.out)
         try:
             with self._slots:
                 self.stopping.wait(self.latency)

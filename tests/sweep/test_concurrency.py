@@ -89,10 +89,10 @@ def test_two_cells_at_once_on_one_server_give_what_they_give_one_after_the_other
 ) -> None:
     alone = Sweep(load_plan(str(bench.write(**PLAN))), bench.folder / "alone", command=COMMAND)
     assert set(states(alone.run(max_parallel=1)).values()) == {"finished"}
-    assert (started.started, started.server.most_out) == (1, 1)
+    assert (started.started, started.server.max_out) == (1, 1)
     started.server.fault = Meeting()
     assert set(states(bench.sweep(COMMAND, **PLAN).run(max_parallel=2)).values()) == {"finished"}
-    assert (started.started, started.server.most_out) == (2, 2)
+    assert (started.started, started.server.max_out) == (2, 2)
     assert sets(bench.out) == sets(bench.folder / "alone")
     log = (bench.out / "cells" / CELLS[0] / "create.log").read_text()
     assert " --url " in log

@@ -14,7 +14,7 @@ from datacreate.verification.label_noise import (
     calibrated,
     concordance,
     label_means,
-    most_rows,
+    max_label_noise_rows,
     numeric_values,
 )
 from datacreate.verification.scoring import Probabilities, Scored
@@ -37,7 +37,7 @@ def rows(number: int, labels: int, *, knows: float, bias: Sequence[float] = (), 
 
 def check_of(seen: Sequence[Row], least: float | None = 0.6, *, labels: int = 2, count: int = 500) -> LabelNoiseCheck:
     """A check of these rows until it has decided."""
-    check = LabelNoiseCheck(NAMES[:labels], most_rows(count), least)
+    check = LabelNoiseCheck(NAMES[:labels], max_label_noise_rows(count), least)
     for assigned, probabilities in seen:
         check.add(Scored(assigned, assigned, True, probabilities))
     return check
