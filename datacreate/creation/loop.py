@@ -48,8 +48,8 @@ from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmb
 from datacreate.signals import Signals, caught_signals, deferred
 
 _MAX_REQUESTS_WITHOUT_ACCEPTED = 64
-"""A run fails after this many consecutive requests without an accepted example; the number that can be in flight is
-added."""
+"""A run fails after this many consecutive requests without an accepted example; the maximum number of
+uncommitted requests is added."""
 
 _MAX_SHOWN = 100  # characters of a rejected text in an error
 
@@ -201,8 +201,8 @@ class _Session:
         of locks, log and servers.
         """
         state = self.state
-        # Requests already in flight do not use the latest commit; allow for them.
-        max_requests = _MAX_REQUESTS_WITHOUT_ACCEPTED + self.stored_config.spec.max_in_flight
+        # Uncommitted requests were made before the latest commit; allow for them.
+        max_requests = _MAX_REQUESTS_WITHOUT_ACCEPTED + self.stored_config.spec.max_uncommitted
         start = SessionStart(round(time.time(), 3), _environment())
         log.write([start], state.advance(start))
         self.progress.update(state.stats, self.stored_config.count, *pipeline.uncommitted)

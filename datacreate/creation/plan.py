@@ -277,27 +277,27 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
     limits = [
         ResponseLimits(config.max_tokens) if config.max_tokens else size.limits(num_examples) for size in request_sizes
     ]
-    in_flight = max_uncommitted_requests(config.count, num_examples, clients.generators)
-    num_chains = _new_num_chains(inputs, num_examples, in_flight)
-    concurrency = config.concurrency or num_chains or (1 if METHODS[config.recipe].is_sequential else in_flight)
+    max_uncommitted = max_uncommitted_requests(config.count, num_examples, clients.generators)
+    num_chains = _new_num_chains(inputs, num_examples, max_uncommitted)
+    concurrency = config.concurrency or num_chains or (1 if METHODS[config.recipe].is_sequential else max_uncommitted)
     return _Sizes(num_examples, num_chains, concurrency, limits)
 
 
-def _new_num_chains(inputs: RunInputs, num_examples: int, in_flight: int) -> int | None:
+def _new_num_chains(inputs: RunInputs, num_examples: int, max_uncommitted: int) -> int | None:
     """The number of chains of a new run: as given, else as many as are long enough; None for strategies without chains.
 
-    `num_examples` is that of a request, and `in_flight` the most requests in flight.
+    `num_examples` is that of a request, and `max_uncommitted` the maximum number of uncommitted requests.
     """
     config = inputs.config
     if find_strategy(config.strategy).queue != "chain":
         return None
-    # A chain has at most one request in flight: more chains would only be shallower.
+    # A chain has at most one uncommitted request: more chains would only be shallower.
     max_deep_chains = config.count // (_MIN_REQUESTS_PER_CHAIN * num_examples)
     if METHODS[config.recipe].is_sequential:
         max_deep_chains = 1
     # One for each formatting example, as long as no more than half of the set are children of these.
     min_chains = min(len(inputs.spec.examples), config.count // (2 * num_examples))
-    return config.num_chains or max(1, min(max_deep_chains, in_flight), min_chains)
+    return config.num_chains or max(1, min(max_deep_chains, max_uncommitted), min_chains)
 
 
 def _verification(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClients) -> VerificationSpec | None:

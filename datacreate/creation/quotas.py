@@ -84,9 +84,9 @@ class ValueQuotas:
 class RunQuotas:
     """Limits the examples of each label and of each value of an attribute, and assigns values to new requests.
 
-    A request is assigned one value of each dimension, drawn by the examples that the values need beyond the requests in
-    flight. Dimensions are independent: while examples are missing, each dimension has a value that needs some, and any
-    such combination can be assigned. So every run can be finished.
+    A request is assigned one value of each dimension, drawn by the examples that the values need beyond those expected
+    from uncommitted requests. Dimensions are independent: while examples are missing, each dimension has a value that
+    needs some, and any such combination can be assigned. So every run can be finished.
     """
 
     def __init__(self, labels: ValueQuotas | None, dimensions: Mapping[str, Mapping[str, float]], count: int) -> None:
@@ -96,8 +96,9 @@ class RunQuotas:
             name: ValueQuotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
         }
         self.missing = count  # examples
-        self._in_flight = {name: dict.fromkeys(shares, 0) for name, shares in dimensions.items()}  # requests
-        self._assigned: dict[int, Mapping[str, str]] = {}  # request in flight -> its values
+        # dimension -> value -> its uncommitted requests
+        self._requests = {name: dict.fromkeys(shares, 0) for name, shares in dimensions.items()}
+        self._assigned: dict[int, Mapping[str, str]] = {}  # uncommitted request -> its values
 
     @classmethod
     def of(cls, spec: RunSpec, task_format: TaskFormat, count: int) -> Self:
@@ -110,37 +111,37 @@ class RunQuotas:
     def assign_attributes(self, request_number: int, examples_per_request: float, rng: random.Random) -> dict[str, str]:
         """Draw a value of each dimension for a new request; returns dimension -> value.
 
-        A value is drawn in proportion to the examples that it needs beyond those expected from requests in flight.
+        A value is drawn in proportion to the examples that it needs beyond those expected from uncommitted requests.
         """
         assigned = {}
-        for name, in_flight in self._in_flight.items():
+        for name, requests in self._requests.items():
             needs = self._needs(name)
-            unmet = [max(0.0, need - examples_per_request * in_flight[value]) for value, need in needs.items()]
+            unmet = [max(0.0, need - examples_per_request * requests[value]) for value, need in needs.items()]
             [value] = rng.choices(list(needs), unmet if any(unmet) else list(needs.values()))
             assigned[name] = value
-            in_flight[value] += 1
+            requests[value] += 1
         self._assigned[request_number] = assigned
         return assigned
 
     def end_request(self, request_number: int) -> None:
-        """Count a request as committed: its values are no longer in flight.
+        """Count a request as committed: no more examples of its values are expected from it.
 
         These are the values of `assign_attributes`, not of the commit: replayed with a larger count, they may differ.
         """
         for name, value in self._assigned.pop(request_number, {}).items():
-            self._in_flight[name][value] -= 1
+            self._requests[name][value] -= 1
 
     def needs_request(self, examples_per_request: float) -> bool:
-        """Whether the requests in flight are expected to give too few examples of a dimension's values."""
-        for name, in_flight in self._in_flight.items():
+        """Whether the uncommitted requests are expected to give too few examples of a dimension's values."""
+        for name, requests in self._requests.items():
             needs = self._needs(name).items()
-            if sum(min(need, examples_per_request * in_flight[value]) for value, need in needs) < self.missing:
+            if sum(min(need, examples_per_request * requests[value]) for value, need in needs) < self.missing:
                 return True
         return False
 
     def _needs(self, name: str) -> dict[str, int]:
         """How many more examples each value of a dimension needs."""
-        return {value: self._attributes[name].remaining(value) for value in self._in_flight[name]}
+        return {value: self._attributes[name].remaining(value) for value in self._requests[name]}
 
     def label_is_full(self, label: Json) -> bool:
         """Whether no more example with this label can be accepted; False if labels have no quotas."""

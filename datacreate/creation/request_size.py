@@ -42,7 +42,7 @@ _MAX_ITEMS = 6
 """Items of a list without a smaller `maxItems`."""
 
 _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
-"""Requests in flight for each slot, with one model and with several."""
+"""Uncommitted requests for each slot, with one model and with several."""
 
 
 class ResponseLimits(NamedTuple):
@@ -131,10 +131,10 @@ class RequestSize:
 
 
 def max_uncommitted_requests(count: int, num_examples: int, clients: Sequence[ModelClient]) -> int:
-    """The most requests at once: a multiple of the servers' slots, but at most twice what the count needs.
+    """The default of --concurrency: a multiple of the servers' slots, but at most twice what the count needs.
 
-    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the servers would
-    be idle. The slowest of several models delays the others in the same way.
+    Commits are in order, so a long completion delays all later ones; with fewer uncommitted requests, the servers
+    would be idle. The slowest of several models delays the others in the same way.
     """
     multiple = _REQUESTS_PER_SLOT if len(clients) == 1 else _REQUESTS_PER_SLOT_OF_SEVERAL
     return max(1, min(multiple * sum(client.slots for client in clients), 2 * count // num_examples))

@@ -97,7 +97,7 @@ class RunState:
 
     def _next_parent(self, logged: int | None = None) -> Parent | None:
         """The parent of the next request (the one with the number in the log, if given); None to wait for commits."""
-        return self._queue.next(self._requests, is_idle=not self._in_flight, logged=logged)
+        return self._queue.next(self._requests, is_idle=not self._uncommitted, logged=logged)
 
     def replay(self, line: LogLine, path: str) -> None:
         """Bring the state to where `advance` brought it when this line of the log was written.
@@ -136,16 +136,16 @@ class RunState:
         self._requests += 1
 
     @property
-    def _in_flight(self) -> int:
-        """The number of requests that are made and not committed."""
+    def _uncommitted(self) -> int:
+        """The number of requests that are made and not committed yet."""
         return self._requests - self.stats.requests
 
     @property
     def _needs_request(self) -> bool:
-        """Whether the requests in flight are expected to give too few examples, and another may be in flight."""
-        if not self._in_flight or self.is_finished:
+        """Whether the uncommitted requests are expected to give too few examples, and another one may be made."""
+        if not self._uncommitted or self.is_finished:
             return not self.is_finished
-        if self._in_flight >= self._plan.spec.max_in_flight:
+        if self._uncommitted >= self._plan.spec.max_uncommitted:
             return False
         expected = self._accepted_per_request / _REQUEST_MARGIN
         awaits_label_noise_check = self.acceptance.awaits_label_noise_check
@@ -154,7 +154,7 @@ class RunState:
         missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
         if (check := self.stats.label_noise_check) and awaits_label_noise_check:
             missing = max(missing, check.rows_to_test)
-        return self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
+        return self._uncommitted * self._accepted_per_request < _REQUEST_MARGIN * missing
 
     def _build_schema(self, labels: tuple[Json, ...] | None, *, with_pseudo_labels: bool) -> str:
         return build_response_schema(self._encodings[with_pseudo_labels], self._plan.spec.num_examples, labels)

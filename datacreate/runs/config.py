@@ -202,13 +202,14 @@ class CreateConfig(
         "Examples per request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
-        "Maximum number of requests in flight; random, diverse, similar: not more than --num-chains.",
+        "Maximum number of requests that are made and not committed yet; random, diverse, similar: not more than "
+        "--num-chains.",
         "strategy",
         gt=0,
         shown_default="what the servers can hold",
     )
     num_chains: int | None = setting(
-        "random, diverse, similar: independent chains of prompts, with one request in flight each.",
+        "random, diverse, similar: independent chains of prompts, with one request at a time each.",
         "strategy",
         gt=0,
         shown_default="as many as have at least 10 requests each",
@@ -374,6 +375,6 @@ class RunSpec(InputSpec):
         return tuple(f"{name}={canonical_json(value)}" for name, value in sorted(values.items()) if value is not None)
 
     @property
-    def max_in_flight(self) -> int:
-        """The maximum number of requests that are not committed: with chains, one for each chain."""
+    def max_uncommitted(self) -> int:
+        """The maximum number of uncommitted requests: with chains, one for each chain."""
         return min(self.concurrency, self.num_chains or self.concurrency)

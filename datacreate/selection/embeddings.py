@@ -29,7 +29,7 @@ Vectors = NDArray[np.float32]  # (n, dimensions)
 Float16Rows = NDArray[np.float16]
 
 CACHE_SIZE = 8192
-"""Texts whose vectors are cached: those of the completions in flight, which several components embed."""
+"""Texts whose vectors are cached: those of the uncommitted completions, which several components embed."""
 
 _BATCH_SIZE = 16  # larger batches are slower on two cores
 _CHECKSUM_BYTES = 4

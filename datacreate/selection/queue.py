@@ -1,7 +1,7 @@
 """The queues of parents: chains, a tree, the farthest parent first, and the levels of the paper.
 
 Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of the
-servers nor the order of arrival influences its decisions. Its caller limits the requests in flight. The log names
+servers nor the order of arrival influences its decisions. Its caller limits the uncommitted requests. The log names
 every parent, so that a resumed run takes them from there.
 """
 
@@ -51,7 +51,7 @@ class ParentQueue(Protocol):
     def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         """The parent of a request; None if a commit must come first.
 
-        `is_idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; None
+        `is_idle`: no request is uncommitted. `logged`: the number of the parent in the log, when a run is resumed; None
         if that cannot be a parent.
         """
 
@@ -60,7 +60,7 @@ class ParentQueue(Protocol):
 
 
 class ChainQueue:
-    """Independent chains; request i belongs to chain i modulo their number, which limits the requests in flight.
+    """Independent chains; request i belongs to chain i modulo their number, which limits the uncommitted requests.
 
     They start from the roots in turn; a chain that returns to a root takes the next one.
     """
@@ -89,8 +89,9 @@ class ChainQueue:
 class TreeQueue:
     """Uses all chosen children, breadth first.
 
-    While there is no new parent, the least used is used again, of equals the shallowest: up to `max_parent_uses`
-    times while requests are in flight. More uses of a root fill the batch earlier, but with repetitive examples.
+    While there is no new parent, the least used one is used again; of several, the shallowest. While there are
+    uncommitted requests, this is limited to `max_parent_uses` times: more uses of a root fill the batch earlier, but
+    with repetitive examples.
     """
 
     def __init__(self, roots: Sequence[Parent], max_parent_uses: int, max_root_uses: int | None = None) -> None:
@@ -210,8 +211,8 @@ class LevelQueue:
     """The tree of the paper: a level is shuffled and completed before the next one starts.
 
     A parent without children is not used again. If a whole level has none, the level is repeated. The paper
-    sends one request at a time. The order of a level is known when it starts, so more requests in flight change
-    nothing but the time.
+    sends one request at a time. The order of a level is known when it starts, so more uncommitted requests
+    change nothing but the time.
     """
 
     def __init__(self, roots: Sequence[Parent], seed: int) -> None:

@@ -140,14 +140,14 @@ def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: in
         f"d{i}": {f"v{j}": weight / sum(weights) for j, weight in enumerate(weights)}
         for i, weights in enumerate(dimensions)
     }
-    quotas, accepted, in_flight, rng = RunQuotas(None, shares, count), [], [], random.Random(seed)
+    quotas, accepted, uncommitted, rng = RunQuotas(None, shares, count), [], [], random.Random(seed)
     for request in range(20 * count + 100):
         if len(accepted) == count:
             break
-        in_flight.append((request, quotas.assign_attributes(request, 4, rng)))
+        uncommitted.append((request, quotas.assign_attributes(request, 4, rng)))
         if rng.random() < 0.5:
             continue
-        ended, assigned = in_flight.pop(rng.randrange(len(in_flight)))
+        ended, assigned = uncommitted.pop(rng.randrange(len(uncommitted)))
         quotas.end_request(ended)
         for _ in range(rng.randint(0, 5)):
             if len(accepted) < count and not quotas.full_attribute(assigned):
@@ -230,7 +230,7 @@ def test_values_are_exact_with_a_label_noise_check_and_its_fallback(tmp_path: Pa
 
 @pytest.mark.parametrize(("values", "seed"), [(7, 0), (10, 1)])
 def test_attributes_with_a_larger_count_need_few_requests(tmp_path: Path, model: str, values: int, seed: int) -> None:
-    """A replay with another count draws other values than the log has; no request may stay counted as in flight."""
+    """A replay with another count draws other values than the log has; no request may stay counted as uncommitted."""
     path = tmp_path / "attributes.yaml"
     path.write_text(json.dumps({"topic": [f"t{n}" for n in range(values)]}))
     for count in (20, 100):

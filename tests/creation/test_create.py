@@ -215,7 +215,7 @@ def test_quotas_balance_a_model_that_prefers_one_label(tmp_path: Path, model: st
 # The method of the paper
 
 
-def test_paper_has_one_request_in_flight_and_assigns_no_labels(tmp_path: Path, model: str) -> None:
+def test_paper_makes_one_request_at_a_time_and_assigns_no_labels(tmp_path: Path, model: str) -> None:
     client = ScriptedClient(answering(), slots=8)
     paper: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 40, "recipe": "paper"}
     make(tmp_path / "run", model, client, **paper, concurrency=None)

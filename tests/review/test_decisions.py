@@ -278,7 +278,7 @@ def test_any_decisions_and_creates_end_with_exactly_the_count(
 # Kills and damage
 
 
-def test_a_kill_at_any_change_of_a_file_loses_at_most_the_decision_in_flight(tmp_path: Path, model: str) -> None:
+def test_a_kill_at_any_change_of_a_file_loses_at_most_the_last_decision(tmp_path: Path, model: str) -> None:
     make(tmp_path / "made", model, **LABELED)
 
     def work(run_dir: Path) -> int:

@@ -48,7 +48,7 @@ def walk(
     chain: bool = False,
     logged: list[QueuedRequest] | None = None,
 ) -> list[QueuedRequest]:
-    """All requests, with at most `window` in flight; request i gets `born[i]` accepted children.
+    """All requests, with at most `window` uncommitted; request i gets `born[i]` accepted children.
 
     `logged`: the requests of an earlier walk, whose parents are used again.
     """
@@ -128,13 +128,13 @@ def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
 
 @reusing
 @given(born=outcomes, window=st.integers(1, 12), uses=st.integers(1, 6))
-def test_at_least_one_request_is_in_flight(make: Queues, born: list[int], window: int, uses: int) -> None:
+def test_at_least_one_request_is_uncommitted(make: Queues, born: list[int], window: int, uses: int) -> None:
     requests = walk(make(uses), born, window=window)
     assert all(sum(each.commits <= commits for each in requests) > commits for commits in range(61))
 
 
 @reusing
-def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_in_flight(make: Queues) -> None:
+def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_uncommitted(make: Queues) -> None:
     requests = walk(make(4), [0] * 4, window=20)
     assert [(each.parent, each.commits) for each in requests] == [(ROOT, 0)] * 4 + [(ROOT, 4)]
     assert len(walk(make(UNLIMITED_USES), [0], window=50)) == 51  # `naive`
@@ -193,7 +193,7 @@ def test_the_seed_shuffles_levels() -> None:
 
 
 def by_definition(born: list[int], pool: int) -> list[int]:
-    """The farthest-first order with one request in flight: all cosines are computed at every step."""
+    """The farthest-first order with one request at a time: all cosines are computed at every step."""
     used, waiting, order, rows = [to_float64(VECTORS[0])], list[int](), [0], 0
     for number in born:
         waiting = [*waiting, *range(rows + 1, rows + number + 1)][-pool:]

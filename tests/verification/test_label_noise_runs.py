@@ -112,7 +112,7 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     assert figures["label_noise_rows"] == 20
     assert summary["rejected"]["not_needed"] > 0
     assert figures["dropped"] == summary["rejected"].get("rejected_by_verifier", 0), "they are not dropped"
-    assert 4 <= len(client.history) <= 5  # in flight together
+    assert 4 <= len(client.history) <= 5  # sent together
 
 
 def test_the_thoughts_of_a_request_with_waiting_examples_count_once(tmp_path: Path, model: str) -> None:
