@@ -173,7 +173,7 @@ def evaluate(
     model = read_model(folder)
     training = model.training
     benchmarks = benchmarks_for(model, names, split, notify) if names or not files else []
-    evaluation = partial(
+    new_evaluation = partial(
         Evaluation,
         condition=training.condition,
         encoder=training.encoder,
@@ -210,7 +210,7 @@ def evaluate(
     evaluations = []
     with caught_signals():
         for test in tests:
-            evaluations.append(load_or_evaluate(folder, test, evaluation, answer, notify))
+            evaluations.append(load_or_evaluate(folder, test, new_evaluation, answer, notify))
             on_evaluation(evaluations[-1])
     return evaluations
 
@@ -218,15 +218,15 @@ def evaluate(
 def load_or_evaluate(
     folder: Path,
     test: TestSet,
-    evaluation: Callable[..., Evaluation],
+    new_evaluation: Callable[..., Evaluation],
     answer: Callable[[TestSet], ModelAnswers],
     notify: Notify,
 ) -> Evaluation:
     """The evaluation of a model on a test set, read from `folder`/evaluations; if none is complete, made and written.
 
-    `answer` returns the model's answers to the test set. `evaluation` is `Evaluation` with the fields that describe the
-    model; the fields that depend on the test set are added here.
-    Raises RunLocked if another process evaluates it, StorageError, and what `answer` raises.
+    `answer` returns the model's answers to the test set. `new_evaluation` makes an `Evaluation` of this model; it
+    gets the fields that depend on the test set. Raises RunLocked if another process evaluates the model on this test
+    set, StorageError, and what `answer` raises.
     """
     target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
@@ -241,7 +241,9 @@ def load_or_evaluate(
         if (target / EVALUATION).exists():
             notify(f"{target} had an evaluation on other rows of that name; it is replaced")
         predictions, scores = grade(test, *answer(test))
-        made = evaluation(benchmark=test.name, split=test.split, head=test.head.head, digest=test.sha256, scores=scores)
+        made = new_evaluation(
+            benchmark=test.name, split=test.split, head=test.head.head, digest=test.sha256, scores=scores
+        )
         lock.check()
         write_evaluation(target, made, predictions)
     return made
@@ -279,13 +281,13 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     return in_row_order
 
 
-def most_probable(probabilities: Sequence[float]) -> int:
+def most_probable(row_probabilities: Sequence[float]) -> int:
     """The index of the highest probability; of equal ones the first."""
-    return max(range(len(probabilities)), key=probabilities.__getitem__)
+    return max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
 
 
 def grade(
-    test: TestSet, probabilities: Iterable[Sequence[float] | None], truncated: int = 0
+    test: TestSet, probabilities_of_rows: Iterable[Sequence[float] | None], truncated: int = 0
 ) -> tuple[list[Prediction], Scores]:
     """A prediction for every row of a test set, and the scores of a model; the other arguments are its `ModelAnswers`.
 
@@ -298,7 +300,7 @@ def grade(
     for label in test.labels if has_labels else ():
         if label and classes.find(label) is None:
             classes.add(label)
-    remaining = iter(probabilities)
+    remaining = iter(probabilities_of_rows)
     predictions, truth, answers = list[Prediction](), list[int](), list[int]()
     for row, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
         names, right, row_probabilities = learned, None, None
