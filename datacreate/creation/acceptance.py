@@ -44,8 +44,8 @@ class PendingRequest:
 
     number: int
     parent: Parent
-    encoding: PromptEncoding  # with pseudo-labels if the verifier will assign the labels
-    labels: tuple[Json, ...] | None  # one for each of its examples; None if no labels are assigned
+    encoding: PromptEncoding  # it has pseudo-labels if the verifier will assign the labels
+    labels: tuple[Json, ...] | None  # the label of each example to write; None if no labels are assigned
     content: RequestContent
     attributes: Mapping[str, str]  # dimension -> value
     other_shots: tuple[Example, ...]  # examples that the prompt shows beside the parent
@@ -78,7 +78,7 @@ class ParsedCompletion:
     completion: Completion
     items: tuple[Candidate | Reject, ...]
     label_prompts: Mapping[int, PermutedPrompt]  # by index of the item
-    unscored: int = 0  # scoring requests without a result
+    unscored: int = 0  # number of scoring requests without a result
     scoring_tokens: int = 0
 
 
@@ -101,8 +101,8 @@ class Acceptance:
         self._format = plan.encoding.format
         self._verification = plan.spec.verification
         self._copies = CopyChecks(plan.spec.examples, self._format)
-        self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
-        self.passed = 0  # examples that passed the filters, waiting ones included
+        self._waiting: deque[Commit] = deque()  # those with examples that wait for the label-noise check
+        self.passed = 0  # number of examples that passed the filters; waiting ones count too
         self.quotas = RunQuotas.of(plan.spec, self._format, count)
 
     @property
@@ -126,7 +126,7 @@ class Acceptance:
         """
         items = self._parse_items(request, completion)
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
-        if self._embedder:  # one batch is faster than single texts later
+        if self._embedder:  # encoding one batch now is faster than single texts later
             self._embedder.encode([candidate.embedding_text for candidate in candidates.values()])
         for candidate_filter in self._filters:
             candidate_filter.prefetch(list(candidates.values()))
@@ -209,7 +209,7 @@ class Acceptance:
     def _accept_or_reject(
         self, candidate: Candidate, request: PendingRequest, scores: Sequence[float] | None
     ) -> tuple[Candidate | Reject, Scored | None]:
-        """Decide about a valid example, given the verifier's scores of its possible answers (None: it has none).
+        """Decide about a valid example, given the verifier's scores of its possible answers; None if there are none.
 
         Returns the example, with another label if it is relabeled, or its reject; and the verifier's result, or None
         if it was rejected before or nothing is verified. While the label-noise check has not decided, the example

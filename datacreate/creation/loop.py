@@ -51,7 +51,7 @@ _MAX_REQUESTS_WITHOUT_ACCEPTED = 64
 """A run fails after this many consecutive requests without an accepted example; the maximum number of
 uncommitted requests is added."""
 
-_MAX_SHOWN = 100  # characters of a rejected text in an error
+_MAX_SHOWN = 100  # an error shows this many characters of a rejected text
 
 _POLL_SECONDS = 0.5
 
@@ -161,7 +161,7 @@ class _Session:
     log: LogWriter | None = None
 
     def __post_init__(self) -> None:
-        self.checksum = first_checksum(self.stored_config.run_id)  # of the last line of the log
+        self.checksum = first_checksum(self.stored_config.run_id)  # that of the last line of the log
 
     def resume(self) -> None:
         """Read the log of earlier sessions, and bring the state to where it ends. Raises LogDamaged."""
@@ -187,7 +187,7 @@ class _Session:
                 self.log = LogWriter(self.directory.log_path, self.checksum)
                 stack.callback(self.log.close)
                 self._loop(self.log, Pipeline(self.state, clients), signals)
-        except StorageError:  # the last commit may not be in the log
+        except StorageError:  # the last commit may be missing in the log
             raise
         except DatacreateError:
             with suppress(StorageError, LockLost):

@@ -27,8 +27,9 @@ _SHARED_POLL_SECONDS = 0.02
 class _Scoring(NamedTuple):
     """A label prompt in one of its permutations. Those of the oldest request are sent first."""
 
-    request_number: int  # of the request that wrote the example; a heap compares the fields in this order
-    number: int  # within the request
+    # A heap compares the fields in this order.
+    request_number: int  # the request that wrote the example
+    number: int  # counts the scoring requests for its examples, from 0
     label_prompt: PermutedPrompt
     permutation: int
 
@@ -43,8 +44,8 @@ class Pipeline:
         self._state = state
         self._generators = clients.generators
         self._verifier = clients.verifier
-        self._in_flight: dict[ModelClient, int] = dict.fromkeys((*clients.generators, clients.verifier), 0)  # requests
-        self._next = state.stats.requests  # number of the next request that `next_completed` returns
+        self._in_flight: dict[ModelClient, int] = dict.fromkeys((*clients.generators, clients.verifier), 0)
+        self._next = state.stats.requests  # the number of the request that `next_completed` returns next
         self._generating: dict[int, PendingRequest] = {}
         self._to_score: list[_Scoring] = []  # a heap
         self._in_scoring: dict[int, _Scoring] = {}  # by the id of the scoring request
@@ -107,7 +108,7 @@ class Pipeline:
 
     @property
     def uncommitted(self) -> tuple[int, int]:
-        """The numbers of valid examples and of generated tokens that arrived, and `next_completed` has not returned."""
+        """How many valid examples and generated tokens have arrived that `next_completed` has not returned yet."""
         waiting = self._parsed.values()
         examples = sum(isinstance(item, Candidate) for parsed in waiting for item in parsed.items)
         return examples, sum(parsed.completion.generated_tokens for parsed in waiting)
@@ -121,7 +122,7 @@ class Pipeline:
         return self._parsed.pop(parsed.request.number)
 
     def abort(self) -> None:
-        """Cancel everything in flight."""
+        """Cancel all requests in flight."""
         in_flight = [*self._generating, *self._in_scoring]
         for client in self._in_flight:
             client.abort(in_flight)

@@ -40,7 +40,8 @@ from datacreate.verification.label_noise import max_label_noise_rows
 from datacreate.verification.scoring import VerifyMode
 
 _MIN_REQUESTS_PER_CHAIN = 10
-"""Requests in each chain, if all examples are accepted. With fewer, most are children of formatting examples."""
+"""The minimum number of requests in each chain, if all examples are accepted. In shorter chains, most examples are
+children of formatting examples."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class RunInputs:
     inferred: InferredFormat
     verify: VerifyMode
     decontamination_sets: tuple[DecontaminationSet, ...]
-    spec: InputSpec  # what these inputs contribute to `RunPlan.spec`
-    passages: Passages | None = None  # of the user's documents
+    spec: InputSpec  # the part of `RunPlan.spec` that follows from these inputs
+    passages: Passages | None = None  # the passages of the user's documents
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class RunPlan:
 
     spec: RunSpec
     encoding: PromptEncoding
-    passages: Passages | None = None  # of the user's documents
+    passages: Passages | None = None  # the passages of the user's documents
 
     @cached_property
     def formatting_examples(self) -> tuple[Example, ...]:
@@ -131,7 +132,7 @@ def read_inputs(config: CreateConfig) -> RunInputs:
     stored_spec = stored.spec if stored else None
     config = config.model_copy(update={"strategy": choose_strategy(config, stored_spec)})
     if config.uses_remote_servers:
-        RemoteServers(config.url)  # which checks them
+        RemoteServers(config.url)  # raises UsageError for a wrong --url
     examples, inferred = examples_and_format(config)
     if METHODS[config.recipe].needs_one_example and len(examples) > 1:
         option = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"
@@ -284,7 +285,7 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
 
 
 def _new_num_chains(inputs: RunInputs, num_examples: int, max_uncommitted: int) -> int | None:
-    """The number of chains of a new run: as given, else as many as are long enough; None for strategies without chains.
+    """The number of chains of a new run: as given, else as many as can be long enough; None without chains.
 
     `num_examples` is that of a request, and `max_uncommitted` the maximum number of uncommitted requests.
     """

@@ -31,8 +31,8 @@ class ValueQuotas:
         """`shares` has the share of each value; they add up to 1. None: equal shares."""
         self._values = {canonical_label(value): value for value in values}
         shares = shares or [1 / len(values)] * len(values)
-        self._floors = {
-            key: math.floor(count * share + _ROUNDING) if share else -1  # -1: not even a spare one
+        self._floors = {  # -1 for a share of 0, which gets no spare example either
+            key: math.floor(count * share + _ROUNDING) if share else -1
             for key, share in zip(self._values, shares, strict=True)
         }
         self._spare = count - sum(max(0, floor) for floor in self._floors.values())
@@ -44,7 +44,8 @@ class ValueQuotas:
         if key not in self._accepted:
             return 0
         until_floor = self._floors[key] - self._accepted[key]
-        may_exceed_floor = self._spare > 0 and until_floor >= 0  # `_spare` values may, by one: the first to reach it
+        # The first values that reach their floor may exceed it by one, as long as there are spare examples.
+        may_exceed_floor = self._spare > 0 and until_floor >= 0
         return max(0, until_floor + may_exceed_floor)
 
     def add(self, value: Json) -> None:
@@ -95,7 +96,7 @@ class RunQuotas:
         self._attributes = {
             name: ValueQuotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
         }
-        self.missing = count  # examples
+        self.missing = count  # the number of examples that the run still needs
         # dimension -> value -> its uncommitted requests
         self._requests = {name: dict.fromkeys(shares, 0) for name, shares in dimensions.items()}
         self._assigned: dict[int, Mapping[str, str]] = {}  # uncommitted request -> its values

@@ -23,16 +23,16 @@ class Method:
     """How a run creates examples, as its recipe says."""
 
     # Defaults of options.
-    prefers_coverage: bool = False  # --strategy coverage if the embedding model is downloaded; else tree
-    verifies: bool = False  # --verify drop if the answers can be scored; else off
+    prefers_coverage: bool = False  # --strategy is coverage if the embedding model is downloaded, else tree
+    verifies: bool = False  # --verify is drop if the answers can be scored, else off
     decontaminate: tuple[str, ...] = ("all",)
-    is_sequential: bool = False  # --concurrency and --num-chains are 1; else as many as servers and count allow
+    is_sequential: bool = False  # --concurrency and --num-chains are 1, else as large as servers and count allow
     uses_presets: bool = True  # the sampling settings are those of the preset of the model
 
     # No option changes these.
-    style: Style = "positional"  # of the examples in the prompt and the response
+    style: Style = "positional"  # how examples are written in the prompt and the response
     assigns_labels: bool = True  # labels have quotas, and each request is assigned labels
-    keeps_complete_items: bool = True  # of a response that ends too early
+    keeps_complete_items: bool = True  # the complete items of a truncated response are used
     completes_levels: bool = False  # the strategy tree finishes a level before the next one
     needs_one_example: bool = False  # there cannot be several formatting examples
 

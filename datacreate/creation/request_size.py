@@ -25,31 +25,32 @@ _EXTRA_TOKENS = 32
 """Additional tokens per example, so that examples like a very short one are not truncated."""
 
 _TOKENS_PER_WORD, _CHARS_PER_WORD = 2, 20
-"""The most tokens and characters of a word of --attributes: more than an English word has."""
+"""The maximum numbers of tokens and characters of a word, for a range of words in --attributes. English words have
+fewer."""
 
 _TEXT_GROWTH, _MIN_LONGEST_TEXT = 4, 400
-"""How many times longer than the whole formatting example one text can be, and the characters that it can always have.
-A longer text would have no end."""
+"""The maximum length of one text: this many times that of the whole formatting example, but at least this many
+characters. A model that writes a longer text usually does not stop."""
 
 _TEXT_TOKENS, _PASSAGE_TOKENS, _VALUE_TOKENS = 128, 256, 12
-"""Most tokens of a text, of a passage, and of a number, a label or the punctuation of a field."""
+"""The maximum number of tokens of a text, of a passage, and of a number, a label or the punctuation of a field."""
 
 _CHARS_PER_TOKEN = 3
 _MAX_TEXT_TOKENS = 512
-"""Most tokens of a text with a `maxLength`, which is often far larger than the texts."""
+"""The maximum number of tokens of a text with a `maxLength`, which is often far larger than the texts."""
 
 _MAX_ITEMS = 6
-"""Items of a list without a smaller `maxItems`."""
+"""The assumed number of items of a list, if its `maxItems` is not smaller."""
 
 _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
-"""Uncommitted requests for each slot, with one model and with several."""
+"""The default number of uncommitted requests for each slot of the servers, with one model and with several."""
 
 
 class ResponseLimits(NamedTuple):
     """How long a response may be: fields of `Sampling`."""
 
     max_tokens: int
-    longest_text: int | None = None  # characters of one text
+    longest_text: int | None = None  # the maximum number of characters of one text
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class RequestSize:
     encoding: PromptEncoding
     examples: Sequence[Mapping[str, Json]]  # the formatting examples
     shots: int
-    content: RequestContent  # of the longest prompt
-    words: int  # the most words that --attributes ask for; 0 without a range of words
+    content: RequestContent  # what the longest prompt says beside the examples
+    words: int  # the maximum number of words that --attributes ask for; 0 without a range of words
     client: ModelClient
-    max_thinking_tokens: int  # before the response
+    max_thinking_tokens: int  # that the model can write before the response
 
     def num_examples(self, max_count: int, min_count: int) -> int:
         """The largest number of examples, from `min_count` to `max_count`, that fits into the model's context.
@@ -73,9 +74,10 @@ class RequestSize:
         for count in range(max_count, min_count - 1, -1):
             if prompt + thinking + count * self._example_tokens <= context:
                 return count
+        examples = f"{min_count} new example{'s' * (min_count != 1)}"
         raise PromptTooLong(
-            f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {min_count} new example(s) of "
-            f"up to {self._example_tokens} tokens exceed the model's context length of {context}; use a shorter "
+            f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {examples} of up to "
+            f"{self._example_tokens} tokens exceed the model's context length of {context}; use a shorter "
             "--example or --instruction, fewer --shots, fewer words in --attributes, a smaller --passage-tokens, "
             "--thinking or --num-examples, or a larger --max-model-len"
         )
@@ -104,16 +106,17 @@ class RequestSize:
         """The number of tokens of the longest prompt that asks for `num_examples`."""
         passage = self.content.passage
         tokens = self.client.count_tokens(chat_prompt(self.encoding, self._shown, num_examples, self.content))
-        # If these are too few, accepted examples are also shown; else one in the place of one of them, the parent.
+        # If there are too few formatting examples, accepted examples are shown too. Otherwise the parent, an accepted
+        # example, replaces one of them.
         num_accepted = self.shots - len(self._shown)
         tokens += num_accepted * self._example_tokens or self._example_tokens // 2
-        if passage and self.encoding.format.context_is_given:  # also the passages of accepted examples
+        if passage and self.encoding.format.context_is_given:  # accepted examples have passages too
             tokens += max(1, num_accepted) * self._tokens(passage)
         return tokens
 
     @cached_property
     def _example_tokens(self) -> int:
-        """The most tokens of a new example."""
+        """The maximum number of tokens of a new example."""
         growth = _MAX_GROWTH
         if self.examples:
             usual = self._tokens(self._written(self._shown[0]))

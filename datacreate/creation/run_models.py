@@ -29,7 +29,7 @@ _USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_th
 class RunModels:
     """The checkpoints of a run: without an embedding model or verifier if it needs none."""
 
-    generators: tuple[Checkpoint, ...]  # several share the requests
+    generators: tuple[Checkpoint, ...]  # if there are several, they share the requests
     embedding_model: Checkpoint | None
     verifier: Checkpoint | None  # one of the generators, or another model
 
@@ -73,7 +73,7 @@ def _verifier(config: CreateConfig, verify: VerifyMode, generator: Checkpoint) -
     if verify == "off":
         return None
     verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generator
-    if verifier.always_thinks and not (config.verify or config.verifier):  # the recipe asks, not the user
+    if verifier.always_thinks and not (config.verify or config.verifier):  # only the recipe asks for it
         return None
     verifier.check_can_score()
     return verifier
@@ -93,7 +93,7 @@ def _thinking_of(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | Non
 
 
 def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
-    """The most tokens that a generator thinks before each response; 0 if it does not think.
+    """The maximum number of tokens that a generator thinks before each response; 0 if it does not think.
 
     Raises UsageError if it cannot think as --thinking says.
     """

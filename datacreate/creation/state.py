@@ -38,7 +38,8 @@ from datacreate.selection.queue import (
 from datacreate.selection.shots import Shots
 
 _PRIOR_RATE, _PRIOR_REQUESTS = 0.8, 10
-"""The share of examples that is expected to be accepted at the start, as if measured on this many requests."""
+"""At the start this share of the examples is expected to be accepted, as if it had been measured on this many
+requests."""
 
 _RATE_REQUESTS = 100  # the accepted examples per request are averaged over about this many of the latest requests
 
@@ -65,8 +66,8 @@ class RunState:
         self.stats = RunStats(spec, task_format)
         self.acceptance = Acceptance(plan, self.stats, count, filters, vectors)
         self.to_submit: deque[PendingRequest] = deque()
-        self._requests = 0  # made so far
-        self._accepted_per_request = _PRIOR_RATE * spec.num_examples  # an average; examples that wait included
+        self._requests = 0  # number of requests made so far
+        self._accepted_per_request = _PRIOR_RATE * spec.num_examples  # an average that includes waiting examples
 
     @property
     def is_finished(self) -> bool:
@@ -96,7 +97,7 @@ class RunState:
             self._add_result(record)
 
     def _next_parent(self, logged: int | None = None) -> Parent | None:
-        """The parent of the next request (the one with the number in the log, if given); None to wait for commits."""
+        """The parent of the next request, the one with the logged number if given; None if a commit must come first."""
         return self._queue.next(self._requests, is_idle=not self._uncommitted, logged=logged)
 
     def replay(self, line: LogLine, path: str) -> None:
@@ -124,7 +125,7 @@ class RunState:
         quotas, spec, number = self.acceptance.quotas, self._plan.spec, self._requests
         encoding, labels = self._encodings[self.stats.pseudo_labels], None
         if quotas.labels and not encoding.pseudo_labels:
-            rng = random.Random(f"{spec.seed}:deal:{number}")  # "deal": for labels; a resumed run needs the same seed
+            rng = random.Random(f"{spec.seed}:deal:{number}")  # "deal" must stay: old runs are resumed
             labels = tuple(quotas.labels.assign(spec.num_examples, rng))
         attributes: Mapping[str, str] = {}
         if spec.attributes:
@@ -151,7 +152,7 @@ class RunState:
         awaits_label_noise_check = self.acceptance.awaits_label_noise_check
         if not awaits_label_noise_check and self.acceptance.quotas.needs_request(expected):
             return True
-        missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
+        missing = self._count - self.stats.accepted - self.stats.waiting  # if all waiting examples will be accepted
         if (check := self.stats.label_noise_check) and awaits_label_noise_check:
             missing = max(missing, check.rows_to_test)
         return self._uncommitted * self._accepted_per_request < _REQUEST_MARGIN * missing
@@ -170,7 +171,8 @@ class RunState:
         """Update the average of accepted examples, the examples for `--shots`, and the queue of parents."""
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
-            # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
+            # It is averaged over all requests: all waiting examples are released at once, not only those of the latest
+            # requests.
             decrease = dropped / (_PRIOR_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - decrease)
             return

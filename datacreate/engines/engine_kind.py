@@ -60,7 +60,7 @@ class GpuNeed:
 
 
 class EngineKind:
-    """An engine: the program behind a server. This class is any with the OpenAI-compatible API that others start.
+    """An engine: the program of a server. This class itself is for remote servers with an OpenAI-compatible API.
 
     Subclasses are engines that datacreate starts. They set `name`, `title`, `packages`, `needed_for` and
     `key_variable`, and define `build`, `speed`, `command` and `recognize`; the rest is what they add to the API.

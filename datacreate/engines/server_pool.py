@@ -4,8 +4,8 @@
 2. A server that fails is suspended: it gets no requests, and those that it did not answer go to other servers. It is
    tested like a new one after a pause that doubles each time, and then gets one request at a time until one succeeds.
    A local server that died or hangs is restarted once.
-3. Is the server the cause, or the request? The request, if it fails again after another request, sent later, was
-   completed. If none was, the last completed request is sent once more, to find out.
+3. The request is the cause of a failure, not the server, if it fails again after a later request was completed. If no
+   later request was completed, the last completed one is sent again, to find out whether the server works.
 4. A request is given up after three failures of which it may be the cause, or after two if the server refuses it
    (HTTP 4xx). Failures after the first count only if another request was completed since.
 5. The run stops, and can be resumed, if all servers fail five times in a row with the same error, or if no server was
@@ -35,16 +35,16 @@ from datacreate.messages import Notify
 
 T = TypeVar("T")
 
-_MAX_FAILURES, _MAX_REJECTIONS = 3, 2  # of a request
-_MAX_REPEATED_ERRORS = 5  # of a server
+_MAX_FAILURES, _MAX_REJECTIONS = 3, 2  # a request is given up after this many
+_MAX_REPEATED_ERRORS = 5  # the run stops after this many equal errors of every server
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0  # before a suspended server is tested
 
 _REMOTE_WAIT_SECONDS, _LOCAL_WAIT_SECONDS = 300.0, 1200.0
 """The run stops after this time without a usable server. A local one may load its model again."""
 
-_SHOWN_SERVERS = 3  # of those that fail, in an error
-_SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
-_OPEN_FILES = 65_536  # more than a run has requests in flight, of which each has a connection
+_SHOWN_SERVERS = 3  # an error shows at most this many failing servers
+_SCAN_SECONDS = 2.0  # the interval at which a folder of servers is read
+_OPEN_FILES = 65_536  # each request in flight has a connection, and a run has fewer of them
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
 
 
@@ -61,17 +61,18 @@ class ServerPool:
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
-        # Tasks are kept, since an event loop has only weak references to them.
+        # The tasks are stored here because an event loop has only weak references to them.
         self._monitors: dict[str, asyncio.Task[None]] = {}
         self._pool_monitor: asyncio.Task[None] | None = None
-        # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
+        # The servers in use; if there are none, those that were used last. Other threads read this list, so it is
+        # replaced and never changed.
         self.active_servers: list[Server] = []
-        self._fatal_error: EngineError | StorageError | None = None  # why the run must stop, unless a server recovers
-        self._changed = asyncio.Event()  # set for a moment whenever a server may have become free
+        self._fatal_error: EngineError | StorageError | None = None  # stops the run, unless a server recovers
+        self._changed = asyncio.Event()  # set and cleared at once whenever a server may have become free
         self._sent = 0  # number of requests sent
         self._last_completed: Request | None = None
-        self._last_completed_number = 0  # the largest number of a completed request, in the order of sending
-        self._last_healthy = 0.0  # when a healthy server was last in use
+        self._last_completed_number = 0  # of the completed requests, the number (`_sent`) of the one sent last
+        self._last_healthy = 0.0  # the time (monotonic) at which a healthy server was last in use
 
     @property
     def _is_healthy(self) -> bool:
@@ -88,7 +89,7 @@ class ServerPool:
 
     async def complete(self, request: Request) -> Completion:
         """The completion of a request by one of the servers; one with an error if the request is given up."""
-        failures = 0  # of which the request may be the cause
+        failures = 0  # those that the request may have caused
         sent_before_failure: int | None = None  # requests sent before its first failure
         while True:
             server = await self._free_server()
@@ -300,7 +301,7 @@ class ServerPool:
             try:
                 await server.run_tests(tests)
             except ServerProblem as problem:
-                # These tests belong to those before the run.
+                # A server that is only unavailable keeps the result of its earlier tests.
                 server.has_passed_tests = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
         servers = self._servers.values()

@@ -33,8 +33,8 @@ from datacreate.messages import Notify
 _MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}  # tokens of context by default; a longer context only costs memory
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    # On the CPU throughput no longer grows past 32 in flight, and blocks of 128 tokens never match short
-    # shared prefixes.
+    # On the CPU, more than 32 concurrent requests do not increase the throughput, and blocks of 128 tokens never match
+    # short shared prefixes.
     "cpu": {"max_num_seqs": 32, "max_num_batched_tokens": 4096, "block_size": 32},
     "gpu": {},
 }
@@ -79,7 +79,7 @@ _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM 
 _GPU_SHARE = 0.92  # vLLM's default
 _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activations, logits and CUDA graphs
 _GPU_OVERHEAD_SHARE = 0.03  # of the weights, besides that
-_MIN_CACHE_TOKENS = 16_384  # of the KV cache: prompts of two steps; with less vLLM waits for free cache
+_MIN_CACHE_TOKENS = 16_384  # minimum KV cache: the prompts of two scheduler steps; requests wait if it is smaller
 _UNKNOWN_CACHE_GIB = 2.0  # the KV cache of a model whose config.json does not have the usual fields
 _STATE_SLOTS = 128  # slots of a model with linear attention: vLLM starts only with memory for a state in each slot
 _MAX_SCORED_TOKENS = 128  # vLLM refuses more `logprob_token_ids`

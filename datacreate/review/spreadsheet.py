@@ -136,9 +136,8 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
     for number, message in sorted(errors)[:_MAX_ERRORS]:
         notify(f"{path}: line {number}: {message}")
     if errors:
-        raise UsageError(
-            f"{path}: nothing was imported; {len(errors)} line(s) are wrong: correct them and import again"
-        )
+        lines = f"{len(errors)} line{'s' * (len(errors) != 1)}"
+        raise UsageError(f"{path}: nothing was imported; correct {lines} and import again")
     if decisions:
         session.save(decisions)
     return len(decisions)

@@ -342,16 +342,16 @@ _NOT_COMPARED = {
 class RunSpec(InputSpec):
     """The settings that decide a run's result; the same for every session of a run directory."""
 
-    model: str  # of several, their names joined
+    model: str  # the name of the generator; if there are several, all names in one text
     model_sha256: str
-    embedding_model: str | None  # None where nothing is embedded
+    embedding_model: str | None  # None if the run needs no embeddings
     embedding_model_sha256: str | None
     num_examples: int
     concurrency: int
-    num_chains: int | None = None  # of the strategies with chains
+    num_chains: int | None = None  # None for strategies without chains
     sampling: dict[str, Json]
     verification: VerificationSpec | None = None
-    mixture: tuple[GeneratorSpec, ...] = ()  # all generators, if there are several; () with one
+    mixture: tuple[GeneratorSpec, ...] = ()  # all generators if there are several, else ()
 
     @property
     def generators(self) -> tuple[GeneratorSpec, ...]:
@@ -361,12 +361,12 @@ class RunSpec(InputSpec):
 
     @property
     def examples_id(self) -> str:
-        """The id of the formatting example; of several, one for all."""
+        """The id of the formatting example; if there are several, one id for all of them."""
         return Example(self.examples[0] if len(self.examples) == 1 else {"examples": list(self.examples)}).id
 
     @property
     def compared_settings(self) -> tuple[str, ...]:
-        """Those that are not defaults, as `near=0.7`; two runs of one condition should not differ in them."""
+        """The settings that are not defaults, as `near=0.7`; two runs of one condition should not differ in them."""
         values = self.model_dump(mode="json", exclude=_NOT_COMPARED, exclude_defaults=True)
         values |= self.filters.model_dump(mode="json", exclude={"decontaminate"}, exclude_defaults=True)
         values |= {name: value for name, value in self.sampling.items() if name not in SIZES_BY_EXAMPLE}

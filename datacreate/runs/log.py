@@ -61,21 +61,21 @@ class Commit:
 
     request_number: int
     parent: str  # id of the parent example
-    parent_depth: int  # a formatting example has 0
+    parent_depth: int  # 0 for a formatting example
     time: float  # seconds since the epoch, to the millisecond
     accepted: tuple[dict[str, Json], ...] = ()
-    chosen_children: tuple[int, ...] = ()  # those that may become parents, in order: indices into `passed`
+    chosen_children: tuple[int, ...] = ()  # the children that may become parents, in order, as indices into `passed`
     rejects: tuple[Reject, ...] = ()
     prompt_tokens: int = 0
     generated_tokens: int = 0
-    generator: int = 0  # index of the generator
-    scored: tuple[Scored, ...] = ()  # in order; the accepted ones are `accepted`, in order
+    generator: int = 0  # index of the model that wrote the examples
+    scored: tuple[Scored, ...] = ()  # results of the verifier, in order; `accepted` has the same order
     scoring_tokens: int = 0
     waiting: tuple[dict[str, Json], ...] = ()
     released: bool = False
-    attributes: Mapping[str, str] = field(default_factory=dict)  # of all its examples: dimension -> value
-    thoughts: str = ""  # what the model thought before its answer
-    thinking_tokens: int = 0  # among the generated ones
+    attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value, the same for all its examples
+    thoughts: str = ""  # the text that the model wrote while thinking
+    thinking_tokens: int = 0  # included in `generated_tokens`
 
     @property
     def passed(self) -> tuple[dict[str, Json], ...]:
@@ -84,9 +84,9 @@ class Commit:
 
     @property
     def family(self) -> str | int:
-        """Equal for rows that have much in common: those of one parent.
+        """A value that is equal for rows that have much in common: the rows of one parent.
 
-        The formatting example is the parent of many that have little in common: there, those of one request.
+        The children of a formatting example are too many to have much in common: there it is the rows of one request.
         """
         return self.parent if self.parent_depth else self.request_number
 

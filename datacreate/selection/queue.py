@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 from datacreate.selection.embeddings import to_float64
 
 MAX_ATTEMPTS = 8  # how often a chain retries a parent without children before it returns to a root
-_MAX_REUSABLE = 4096  # only this many parents, the first ones, can be used again
+_MAX_REUSABLE = 4096  # only the first parents, this many, can be used again
 UNLIMITED_USES = 2**62
 
 _MAX_WAITING = 2**18
-"""A tree keeps this many parents that were not used yet, more than it can use before others come. The limit does not
+"""A tree keeps at most this many unused parents, more than it can use before new ones arrive. The limit does not
 depend on the count of the run, so that a run with a larger count finds the parents that the log names."""
 
 _MAX_CENTERS = 2048
-"""Used parents that a new parent is compared with: half of them the first ones used, which are far apart, the others
-the latest ones, which are close."""
+"""A new parent is compared with this many used parents. Half of them were used first and are far apart, the others were
+used last and are close to new ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
     """An example for a prompt.
 
-    `number`: from 1 in the order in which examples passed the filters; the formatting examples, the roots, have 0, -1,
-    -2 ... `line`: as in train.jsonl, small in memory; empty for the one root of a run without formatting examples.
-    `depth`: 0 for a root.
+    `number` counts from 1 in the order in which examples passed the filters; the formatting examples, the roots, have
+    0, -1, -2 and so on. `line` is the line of train.jsonl, which needs little memory; it is empty for the only root of
+    a run without formatting examples. `depth` is 0 for a root.
     """
 
     number: int
@@ -51,8 +51,8 @@ class ParentQueue(Protocol):
     def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         """The parent of a request; None if a commit must come first.
 
-        `is_idle`: no request is uncommitted. `logged`: the number of the parent in the log, when a run is resumed; None
-        if that cannot be a parent.
+        `is_idle` says that no request is uncommitted. `logged` is the number of the parent in the log when a run is
+        resumed; the result is None if that cannot be a parent.
         """
 
     def add_result(self, request_number: int, parents: Sequence[Parent], passed: int) -> None:
@@ -67,7 +67,7 @@ class ChainQueue:
 
     def __init__(self, roots: Sequence[Parent], num_chains: int) -> None:
         self._roots = cycle(roots)
-        # Of each chain: its next parent, and the requests with this parent that had no children.
+        # The next parent of each chain, and how many requests with this parent had no children.
         self._parents = list(islice(self._roots, num_chains))
         self._attempts = [0] * num_chains
 
@@ -95,12 +95,12 @@ class TreeQueue:
     """
 
     def __init__(self, roots: Sequence[Parent], max_parent_uses: int, max_root_uses: int | None = None) -> None:
-        """`max_root_uses`: the limit for each root, if it differs."""
+        """`max_root_uses` is the limit for each root, if it differs from that of other parents."""
         self._max_parent_uses = max_parent_uses
         self._max_root_uses = max_parent_uses if max_root_uses is None else max_root_uses
-        self._waiting = {root.number: root for root in roots}  # not used yet, in order
+        self._waiting = {root.number: root for root in roots}  # unused parents, in order
         self._uses: dict[int, int] = {}
-        self._used: dict[int, Parent] = {}  # those that can be used again, in order of their first use
+        self._used: dict[int, Parent] = {}  # parents that can be used again, in the order of their first use
 
     def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         number = self._choose(is_idle=is_idle) if logged is None else logged
@@ -128,7 +128,7 @@ class TreeQueue:
         return self._uses[number] >= limit
 
     def _choose_new(self) -> int:
-        """The next parent of those that wait."""
+        """The number of the waiting parent that is used next."""
         return next(iter(self._waiting))
 
     def _use_first(self, parent: Parent) -> None:
@@ -156,15 +156,15 @@ class FarthestFirstQueue(TreeQueue):
         max_root_uses: int | None = None,
         pool: int = 1024,
     ) -> None:
-        """`vector_of`: the number of a parent (0 and less: a root) -> its unit vector, (dimensions,)."""
+        """`vector_of` returns the unit vector of a parent, of shape (dimensions,), given its number."""
         super().__init__((), max_parent_uses, max_root_uses)
         dimensions = len(vector_of(roots[0].number))
         self._vector_of = vector_of
         self._centers = np.zeros((_MAX_CENTERS, dimensions))
-        self._num_centers = 0  # added so far
+        self._num_centers = 0  # number of centers added so far
         # Each waiting parent has a row of these arrays.
         self._vectors = np.zeros((pool, dimensions))
-        self._cosines = np.full(pool, np.inf)  # the largest one to a center; inf in free rows
+        self._cosines = np.full(pool, np.inf)  # the largest cosine to a center; inf in free rows
         self._numbers = np.zeros(pool, np.int64)
         self._rows: dict[int, int] = {}  # number of the parent -> its row
         self._free_rows = list(range(pool))[::-1]  # the first of several roots is used first
@@ -219,7 +219,7 @@ class LevelQueue:
         self._seed = seed
         self._level = list(roots)
         self._children: list[Parent] = []
-        self._position = 0  # in the level
+        self._position = 0  # the index of the next parent in `_level`
 
     def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         if self._position == len(self._level):

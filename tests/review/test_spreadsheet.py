@@ -122,7 +122,7 @@ def test_each_fault_is_a_line_and_nothing_is_imported(run: Path, name: str) -> N
     assert ended.code == 2
     assert ended.lines[0].startswith(f"{path}: line 3: {message}")
     assert ended.lines[1].startswith(f"{path}: line 4: decision 'perhaps'")
-    assert ended.failure.startswith(f"datacreate: {path}: nothing was imported; 2 line(s) are wrong")
+    assert ended.failure.startswith(f"datacreate: {path}: nothing was imported; correct 2 lines")
     assert contents(run) == before
 
 
