@@ -14,7 +14,9 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
+from lzma import LZMAError
 from pathlib import Path
+from tarfile import TarError
 from typing import Any, Literal, NamedTuple
 from zipfile import BadZipFile
 
@@ -43,9 +45,10 @@ from datacreate.formats.text_normalization import normalize_text
 from datacreate.locking import locked
 
 _UNREADABLE = (
-    OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError, zlib.error, BadZipFile, YAMLError,
+    OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError, zlib.error, LZMAError, BadZipFile, TarError,
+    YAMLError,
 )  # fmt: skip
-"""The errors of `datasets` for damaged or missing files; it has no common one."""
+"""The errors of `datasets` for damaged, missing or refused files, besides its `DatasetsError`."""
 
 _SEED = 42  # of the division of one Hub split into several of ours
 
@@ -245,7 +248,7 @@ def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, 
 
 def _hub_rows(data: Path, hub: HubDataset) -> dict[str, list[Any]]:
     """The rows of the Hub's splits in a folder, unchanged."""
-    import datasets
+    import datasets.exceptions
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)  # errors are reported below
     rows_by_split = {}
@@ -254,7 +257,7 @@ def _hub_rows(data: Path, hub: HubDataset) -> dict[str, list[Any]]:
             splits = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
             for split in filter(splits.__contains__, hub.splits):
                 rows_by_split[split] = list(splits[split])
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, datasets.exceptions.DatasetsError) as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise storage_error(Path(error.filename or cache), error) from None
             reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""

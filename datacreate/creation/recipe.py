@@ -1,6 +1,6 @@
 """What a recipe decides: the `Method` of a run, and the settings that the user leaves open.
 
-This is the only module that knows what the recipes differ in; others read the fields of a `Method`.
+The other modules of a run read the fields of a `Method`. runs/config.py refuses options that the paper's recipe lacks.
 """
 
 from __future__ import annotations

@@ -110,8 +110,7 @@ class RemoteServers(ServerSource):
         descriptions: list[str] = []
         for url in urls:
             path = expand_home(url)
-            may_be_created = "/" in url and "://" not in url and not _HOST_AND_PORT.match(url)
-            if url and (path.is_dir() or may_be_created):
+            if url and (path.is_dir() or is_path(url)):
                 self._folders.append(path)
                 descriptions.append(str(path) if path.is_dir() else f"{path} (no such folder yet)")
             else:
@@ -129,6 +128,11 @@ class RemoteServers(ServerSource):
                 url, key = _checked(address.url), address.key or self._key
                 by_url.setdefault(url, address.model_copy(update={"url": url, "key": key}))
         return tuple(by_url.values())
+
+
+def is_path(url: str) -> bool:
+    """Whether a value of `--url` is the path of a folder, which need not exist yet, and no address."""
+    return "/" in url and "://" not in url and not _HOST_AND_PORT.match(url)
 
 
 def _checked(url: str) -> str:

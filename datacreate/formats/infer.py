@@ -37,7 +37,7 @@ from datacreate.formats.infer_labels import (
     with_labels,
     with_option_keys,
 )
-from datacreate.formats.infer_roles import infer_roles, is_metadata
+from datacreate.formats.infer_roles import are_named_options, infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
 from datacreate.formats.roles import Roles, default_inputs
 from datacreate.formats.rules import Rule, is_extracted, speaker_field, turn_fields, turn_schemas, turns_schema
@@ -257,7 +257,7 @@ def _several_options(values: Mapping[str, Json], roles: Roles) -> str | None:
         return None
     lists = {path: value for path, value in leaf_values(values) if isinstance(value, list) and len(value) > 1}
     for path, options in lists.items():
-        if path != roles.answer and all(part in options for part in answer):
+        if path != roles.answer and are_named_options(path, roles) and all(part in options for part in answer):
             return (
                 f"warning: {dotted(roles.answer or ())}: each part is one of {dotted(path)}, but new answers are not "
                 "checked for this; if one option is the answer, write it as a text, not as a list"

@@ -251,8 +251,8 @@ def _find_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mappi
         if with_keys := _with_list_of_keys(roles, path, lists, {answer: scalars.get(answer) for answer in answers}):
             return with_keys
     for path in candidates:
-        options, is_named = lists[path], _are_named_options(path, roles)
-        has_keys = _are_named_options(path[:-1], roles) and bool(_lists_of_keys(path, lists))
+        options, is_named = lists[path], are_named_options(path, roles)
+        has_keys = are_named_options(path[:-1], roles) and bool(_lists_of_keys(path, lists))
         texts = [str(option).casefold() for option in options if not isinstance(option, dict | list)]
         by_text = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
         are_different = len(set(texts)) == len(options) and all(isinstance(option, str) for option in options)
@@ -320,7 +320,7 @@ def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | No
     return next((path for path in _sort_by_name(fields, names) if folded_name(path) in names), None)
 
 
-def _are_named_options(path: FieldPath, roles: Roles) -> bool:
+def are_named_options(path: FieldPath, roles: Roles) -> bool:
     """Whether the user names this field as the options, or its name says that it has them."""
     return path == roles.options or (path != () and folded_name(path) in _OPTIONS_NAMES)
 
@@ -354,7 +354,7 @@ def _refuse_messages(path: FieldPath, value: Json) -> None:
 def _refuse_option_fields(path: FieldPath, value: Json, roles: Roles, answers: Mapping[FieldPath, Json]) -> None:
     """Raise ExampleError if an answer names a field of this object: `{"A": "fish", "B": "bird"}`."""
     is_known = roles.answer in answers
-    if not isinstance(value, Mapping) or not (is_known or _are_named_options(path, roles)):
+    if not isinstance(value, Mapping) or not (is_known or are_named_options(path, roles)):
         return
     names: list[Json] = [key for key, part in value.items() if isinstance(part, str) and part]
     names = [key for key in names if (*path, key) not in answers]
@@ -367,7 +367,7 @@ def _refuse_option_fields(path: FieldPath, value: Json, roles: Roles, answers: M
 def _refuse_option_objects(path: FieldPath, value: Json, roles: Roles, answers: Mapping[FieldPath, Json]) -> None:
     """Raise ExampleError if an answer names an object of this list: `[{"id": 7, "text": "fish"}, {"id": 8, ...}]`."""
     are_objects = isinstance(value, list) and value and all(isinstance(option, Mapping) for option in value)
-    if not are_objects or not _are_named_options(path, roles):
+    if not are_objects or not are_named_options(path, roles):
         return
     names = [part for option in value for part in option.values()]
     is_rating = any(_is_rating(field, answer) for field, answer in answers.items())

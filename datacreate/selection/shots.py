@@ -6,12 +6,14 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.roles import canonical_label
 from datacreate.formats.task_format import TaskFormat
-from datacreate.selection.queue import Parent
+
+if TYPE_CHECKING:
+    from datacreate.selection.queue import Parent  # imports numpy, which `benchmarks list` does not need
 
 _LATEST = 256  # examples to draw from if there are too few roots
 

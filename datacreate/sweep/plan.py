@@ -15,6 +15,7 @@ from datacreate.benchmarks import Benchmark, find_benchmark, load_registry
 from datacreate.checkpoints.presets import find_preset
 from datacreate.corpus.documents import find_files
 from datacreate.engines.options import RunEngineOptions
+from datacreate.engines.server_sources import is_path
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import expand_home, read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
@@ -80,6 +81,12 @@ def _model(name: str, info: ValidationInfo, *, check: bool = True) -> str:
         raise ValueError(str(error)) from None
 
 
+def _servers(url: str, info: ValidationInfo) -> str:
+    """An address, or the absolute path of a folder in which servers register."""
+    path = _file(url, info)
+    return path if url and (is_path(url) or Path(path).is_dir()) else url
+
+
 def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set[str]) -> dict[str, Any]:
     """Options of `create`, of which a plan may set `names`: converted, with paths made absolute.
 
@@ -90,7 +97,7 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
     urls = options.get("url")
     if isinstance(urls, (str, list, tuple)):
         urls = urls.split(",") if isinstance(urls, str) else urls
-        absolute["url"] = [_model(str(url), info, check=False) for url in urls]
+        absolute["url"] = [_servers(str(url), info) for url in urls]
     if "embedding_model" in options:
         absolute["embedding_model"] = _model(str(options["embedding_model"]), info)
     if "verifier" in options:  # a server may have a model of any name

@@ -167,8 +167,17 @@ DAMAGED = {
     "train.jsonl.gz": b"\x1f\x8bcut",
     "train.jsonl.zip": b"PK\x03\x04cut",
     "train.parquet": b"PAR1cut",
+    "train.jsonl.xz": b"\xfd7zXZ\x00cut",
+    "train.tar": b"cut",
     "README.md": b"---\nconfigs: [\n---\n",
 }
+
+
+def test_a_copy_with_a_loading_script_is_refused_in_one_line(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "piqa").mkdir()
+    (tmp_path / "piqa" / "piqa.py").write_text("import datasets\n")
+    with pytest.raises(BenchmarkError, match=r"cannot be read; give a complete copy of ybisk/piqa$"):
+        read(tmp_path / "piqa", "piqa")
 
 
 @pytest.mark.parametrize("name", DAMAGED)

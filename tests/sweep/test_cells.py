@@ -157,6 +157,8 @@ def test_engine_options_are_no_part_of_the_identity(bench: Bench) -> None:
         assert "--temperature 0.5" in command
     [cell] = bench.sweep(create={"url": "./servers"}, conditions=["random"], generators=["unknown-here"]).cells
     assert f"--url {bench.folder}/servers" in " ".join(cell.steps[0].command)
+    [cell] = bench.sweep(create={"url": "a:1,later/servers"}, conditions=["random"], generators=["unknown-here"]).cells
+    assert f"--url a:1 --url {bench.folder}/later/servers" in " ".join(cell.steps[0].command)
     moved = steps("http://c:3")
     assert [step.identity for step in moved] == [step.identity for step in steps("http://a:1")]
 
