@@ -102,7 +102,7 @@ class Acceptance:
         self._verification = plan.spec.verification
         self._copies = CopyChecks(plan.spec.examples, self._format)
         self._waiting: deque[Commit] = deque()  # those with examples that wait for the label-noise check
-        self.passed = 0  # number of examples that passed the filters; waiting ones count too
+        self.passed = 0  # number of examples that are accepted or wait
         self.quotas = RunQuotas.of(plan.spec, self._format, count)
 
     @property
@@ -374,7 +374,7 @@ class Acceptance:
             self._add_passed(relabeled, request_number)
 
     def _add_passed(self, candidate: Candidate, request_number: int) -> None:
-        """Add an example that passed the filters to them: later examples must not repeat it."""
+        """Add an example that passed to the filters: later examples must not repeat it."""
         for candidate_filter in self._filters:
             candidate_filter.add(candidate, request_number)
         if self._vectors:

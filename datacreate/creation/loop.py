@@ -287,7 +287,7 @@ def _stored_config_of_run(
 def _open_vectors(
     plan: RunPlan, models: RunModels, embedder: Embedder | None, path: Path, notify: Notify
 ) -> PassedVectors:
-    """The vectors of examples that passed the filters, in the file `path`.
+    """The vectors of examples that passed, in the file `path`.
 
     They are made by the embedding model, or by the `embedder` that replaces it.
     """

@@ -60,7 +60,7 @@ class RequestSize:
     encoding: PromptEncoding
     examples: Sequence[Mapping[str, Json]]  # the formatting examples
     shots: int
-    content: RequestContent  # what the longest prompt says beside the examples
+    content: RequestContent  # what the longest prompt says besides the examples
     words: int  # the maximum number of words that --attributes ask for; 0 without a range of words
     client: ModelClient
     max_thinking_tokens: int  # that the model can write before the response

@@ -110,7 +110,7 @@ def _short_hashes(hashes: Sequence[int]) -> set[int]:
 def _similarity(inputs: list[set[int]], stored: Sequence[array[int]]) -> float:
     """The smallest Jaccard similarity of an input and that input of the other example.
 
-    Examples with another number of inputs are compared as a whole.
+    Examples with different numbers of inputs are compared as a whole.
     """
     others = list(map(set, stored))
     if len(others) != len(inputs):

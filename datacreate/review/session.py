@@ -134,7 +134,7 @@ class ReviewSession:
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
         spec = self.config.spec
         self._copies = CopyChecks(spec.examples, self.format)
-        self._passed: list[dict[str, Json]] = []  # examples that passed the filters, also those of no row
+        self._passed: list[dict[str, Json]] = []  # examples that passed, also those of no row
         self._row_of: dict[str, int] = {}  # exact key of all these, and of edited rows -> row; 0 for none
         self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)

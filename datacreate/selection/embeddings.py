@@ -1,7 +1,7 @@
 """Sentence embeddings, and a file of them in the run directory.
 
 One embedding model serves the strategies, the semantic filter and coverage. It loads on first use.
-`PassedVectors` keeps the embeddings of the examples that passed the filters. Its file is a cache of the log: a row
+`PassedVectors` keeps the embeddings of the examples that passed. Its file is a cache of the log: a row
 that is missing, damaged or of another text is computed again. Its checksum, of the vector and the text, shows that.
 Decisions use the rounded values, so that a resumed run decides alike.
 """
@@ -131,7 +131,7 @@ def rounded_cosine(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 class PassedVectors:
-    """The vectors of the examples that passed the filters, numbered from 0 in order.
+    """The vectors of the examples that passed, numbered from 0 in order.
 
     Examples that wait for the label-noise check, or are dropped later, have one too. `path` is the file, or None for
     memory. The first rows are the vectors of `roots`, the texts of the formatting examples: computed on another machine

@@ -35,7 +35,7 @@ used last and are close to new ones."""
 class Parent:
     """An example for a prompt.
 
-    `number` counts from 1 in the order in which examples passed the filters; the formatting examples, the roots, have
+    `number` counts from 1 in the order in which examples passed; the formatting examples, the roots, have
     0, -1, -2 and so on. `line` is the line of train.jsonl, which needs little memory; it is empty for the only root of
     a run without formatting examples. `depth` is 0 for a root.
     """
@@ -202,7 +202,7 @@ class FarthestFirstQueue(TreeQueue):
         np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free rows stay inf
 
     def add_result(self, request_number: int, parents: Sequence[Parent], passed: int) -> None:
-        """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""
+        """See ParentQueue. `parents` are all children that passed, whose vectors must exist."""
         if parents:
             self._add(parents)
 

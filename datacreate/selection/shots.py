@@ -23,7 +23,7 @@ Values = Mapping[str, Json]
 
 class Shots:
     """Draws `count - 1` examples per prompt: from the roots, which a person wrote; only if they are too few, also
-    from the latest examples that passed the filters.
+    from the latest ones that are accepted or wait.
 
     What is drawn depends on the commits before the request is made, so that a resumed run draws the same.
     """
@@ -36,7 +36,7 @@ class Shots:
         self._needs_latest = count > max(1, len(roots))
 
     def add(self, lines: Sequence[str]) -> None:
-        """Add examples that passed the filters, as lines of train.jsonl."""
+        """Add examples that passed, as lines of train.jsonl."""
         if self._needs_latest:
             self._latest.extend(map(json.loads, lines))
 
