@@ -10,26 +10,29 @@ import click
 from datacreate.errors import DatacreateError
 from datacreate.libraries import NO_TELEMETRY
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "create": ("create", "Make a training set from one example."),
-    "preview": ("create", "Show a few examples; write nothing."),
-    "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
-    "review": ("show", "Accept, reject and edit a run's rows in a terminal."),
-    "export": ("show", "Write a run's examples in another layout."),
-    "attributes": ("schema", "Let a model propose dimensions and values for --attributes."),
-    "filter": ("filter", "Reject duplicates, test-set rows and rows with improbable labels."),
-    "schema": ("schema", "Infer or check a task format."),
-    "models": ("models", "List and download models."),
-    "benchmarks": ("benchmarks", "List and import the ten test sets."),
-    "improve": ("train", "Create more examples from the rows that students get wrong."),
-    "train": ("train", "Fine-tune an encoder on a training set."),
-    "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
-    "report": ("show", "Tables, comparisons and one page of all results."),
-    "sweep": ("sweep", "Run a grid of experiments: create, train, evaluate."),
-    "serve": ("models", "Serve a model over HTTP, for other runs and machines."),
-    "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
+COMMANDS: dict[str, str] = {
+    "create": "Make a training set from one example.",
+    "preview": "Show a few examples; write nothing.",
+    "show": "Show a run: summary, samples, shortcuts, diversity.",
+    "review": "Accept, reject and edit a run's rows in a terminal.",
+    "export": "Write a run's examples in another layout.",
+    "attributes": "Let a model propose dimensions and values for --attributes.",
+    "filter": "Reject duplicates, test-set rows and rows with improbable labels.",
+    "schema": "Infer or check a task format.",
+    "models": "List and download models.",
+    "benchmarks": "List and import the ten test sets.",
+    "improve": "Create more examples from the rows that students get wrong.",
+    "train": "Fine-tune an encoder on a training set.",
+    "evaluate": "Measure fine-tuned encoders on test sets.",
+    "report": "Tables, comparisons and one page of all results.",
+    "sweep": "Run a grid of experiments: create, train, evaluate.",
+    "serve": "Serve a model over HTTP, for other runs and machines.",
+    "doctor": "Check this machine: software, GPUs, storage, models, servers.",
 }
-"""Command -> module in datacreate.cli, line in the list."""
+"""Command -> its line in the list."""
+
+_MODULES = {"preview": "create", "attributes": "schema"}
+"""Command -> its module in this package, if that has another name."""
 
 
 class LazyGroup(click.Group):
@@ -41,14 +44,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(f"datacreate.cli.{module}"), cmd_name)
+        module = import_module(f"datacreate.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
-import click
 import pytest
 
 from datacreate.cli.commands import COMMANDS
@@ -26,10 +24,7 @@ def example(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_says_what_the_list_says_it_is(name: str) -> None:
-    module, line = COMMANDS[name]
-    command = getattr(import_module(f"datacreate.cli.{module}"), name)
-    assert isinstance(command, click.Command)
-    assert line.endswith(".")
+    assert COMMANDS[name].endswith(".")
     ended = run(name, "--help")
     assert ended.code == 0
     assert ended.out.startswith(f"Usage: datacreate {name}")
