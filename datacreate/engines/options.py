@@ -21,7 +21,7 @@ else:
 
 _OWN_OPTIONS = [name for kind in ENGINE_KINDS.values() for name in kind.own_options]
 _SERVER_SIDE = ("engine", "adapter", *_OWN_OPTIONS)  # options of servers that are started
-_CLIENT_SIDE = ("request_timeout", "servers", "wait")  # options for remote servers
+_CLIENT_SIDE = ("servers", "wait")  # options for remote servers
 
 
 class _ServerOptions(Settings):
@@ -33,9 +33,9 @@ class _ServerOptions(Settings):
         "$DATACREATE_API_KEY holds their key.",
         default=(), metavar="URL[,URL...]",
     )  # fmt: skip
-    request_timeout: float = engine_setting(
-        "With --url: seconds that a server may take for one response.",
-        default=300.0, gt=0, le=86400, metavar="SECONDS",
+    request_timeout: float | None = engine_setting(
+        "Seconds that a server may take for one response.",
+        gt=0, le=86400, metavar="SECONDS", shown_default="300; 1800 on this machine without a GPU",
     )  # fmt: skip
     servers: int = engine_setting(
         "With --url: number of servers to wait for before the first request; --concurrency is then chosen to "

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from datacreate.engines.chat_api import ChatApi, parse_response
 from datacreate.engines.options import ENGINE_KINDS, EngineOptions
@@ -31,6 +32,7 @@ from datacreate.engines.server_errors import (
 )
 from datacreate.engines.server_sources import Address
 from datacreate.engines.server_tests import schema_enforcement_test
+from datacreate.hardware import has_gpu
 
 if TYPE_CHECKING:
     import httpx2
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 _DEFAULT_SLOTS = 64  # of a server that does not report them
 _DEFAULT_CONTEXT = 4096  # tokens, if neither the server nor the user gives a number
 _CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
-_TEST_SECONDS = 120.0  # for one request of a test
+_REQUEST_SECONDS, _CPU_REQUEST_SECONDS = 300.0, 1800.0  # for a response; a busy CPU writes a few tokens per second
+_TEST_SECONDS, _TEST_SHARE = 120.0, 0.4  # for one request of a test, or this share of the time of others, if it is more
 _KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
 _MAX_BYTES = 8 * 2**20  # size limit of a response
 _MAX_NAME_CHARS = 500  # of a model
@@ -87,6 +90,8 @@ class Server:
         self._was_busy = False  # whether it has ever answered HTTP 429
         self._options = options
         self._is_remote = is_remote
+        is_on_cpu = urlsplit(address.url).hostname in ("127.0.0.1", "::1", "localhost") and not has_gpu()
+        self.request_seconds = options.request_timeout or (_CPU_REQUEST_SECONDS if is_on_cpu else _REQUEST_SECONDS)
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self.slots = self._given_slots or _DEFAULT_SLOTS
         self._reported_context: int | None = None  # tokens
@@ -224,10 +229,10 @@ class Server:
         Raises Unavailable if there is no response, Incompatible if there never will be.
         """
         tokens = await self.first_tokens(request.choices) if request.choices else None
-        body, seconds = self._api.body(request, tokens), self._options.request_timeout
+        body, seconds = self._api.body(request, tokens), self.request_seconds
         if is_test:
             if not self._api.thinking_limit(request):
-                seconds = min(seconds, _TEST_SECONDS)
+                seconds = min(seconds, max(_TEST_SECONDS, _TEST_SHARE * seconds))
             body |= self._api.kind.test_fields
         completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_response = time.monotonic()

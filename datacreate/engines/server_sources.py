@@ -297,7 +297,7 @@ class LocalServers(ServerSource):
             server = self._servers.get(url)
             if server is None:
                 return None
-            reason = f"{url}, which this command started, does not answer"
+            reason = f"{url}, which this command started, does not answer in time (--request-timeout)"
             if server.exit_code is not None:
                 reason = server.exit_reason()
             server.stop()

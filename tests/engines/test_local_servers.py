@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import psutil
 import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.engines import server_pool, server_sources
+from datacreate.engines import server, server_pool, server_sources
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine_kind import EngineKind, ServerCommand
 from datacreate.engines.factory import LocalModel, make_client
@@ -27,7 +28,7 @@ from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
-from datacreate.engines.server_sources import LocalServers, RemoteServers
+from datacreate.engines.server_sources import Address, LocalServers, RemoteServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable, StorageError
 from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make
@@ -216,7 +217,7 @@ def test_a_server_that_is_slow_once_after_a_restart_is_used_again(tmp_path: Path
     notes = Notes()
     servers = scripted_servers(tmp_path / "log")
     schema = json.dumps({"type": "array", "prefixItems": [{"const": "a"}] * 2, "minItems": 2, "maxItems": 2})
-    options = EngineOptions().model_copy(update={"request_timeout": 1.0})
+    options = EngineOptions(request_timeout=1.0)
     with closing(ModelClient(servers, ChatApi((MODEL,)), options, notes.notify)) as client:
         client.start()
         [address] = servers.addresses()
@@ -233,6 +234,19 @@ def test_a_server_that_is_slow_once_after_a_restart_is_used_again(tmp_path: Path
     slow = f"{address.url}: no response in 1 s; suspended until it answers"
     assert notes.messages == [slow, f"{address.url}: available again"]
     assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "has_gpu", "seconds"),
+    [("http://127.0.0.1:1", False, 1800.0), ("http://127.0.0.1:1", True, 300.0), ("http://node7:1", False, 300.0)],
+)
+def test_a_server_on_a_cpu_has_more_time_for_a_response(
+    monkeypatch: pytest.MonkeyPatch, url: str, has_gpu: bool, seconds: float
+) -> None:
+    monkeypatch.setattr(server, "has_gpu", lambda: has_gpu)
+    tls = ssl.create_default_context()
+    made = server.Server(Address(url=url), ChatApi((MODEL,)), tls, EngineOptions(), is_remote=True)
+    assert made.request_seconds == seconds
 
 
 def test_no_server_is_left_if_some_are_being_restarted_when_the_run_ends(
