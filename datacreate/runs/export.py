@@ -186,15 +186,26 @@ def _chat(values: Values, task_format: TaskFormat) -> Values:
     """A conversation, for fine-tuning a language model.
 
     A conversation stays as it is. Else the user's turn holds the passage, the other inputs and the options, the
-    assistant's turn the answer. Without inputs or an answer the assistant's turn is the whole example as JSON.
+    assistant's turn the answer. Without inputs or an answer the assistant's turn is the whole example as JSON. A call
+    and its tools are written as chat templates and trainers (transformers, TRL) read them.
     """
     if task_format.roles.turns:
         return {"messages": as_messages(field_at(values, task_format.roles.turns))}
     exchange = _exchange(values, task_format)
     contents = {"system": exchange.system, "user": exchange.user, "assistant": exchange.answer}
-    messages = [{"role": role, "content": text} for role, text in contents.items() if text or role != "system"]
-    tools = task_format.roles.tools
-    return {"messages": messages} | ({"tools": field_at(values, tools)} if tools else {})
+    messages: list[Json] = [
+        {"role": role, "content": text} for role, text in contents.items() if text or role != "system"
+    ]
+    roles = task_format.roles
+    if not roles.tools or not roles.call:
+        return {"messages": messages}
+    messages[-1] = {"role": "assistant", "content": "", "tool_calls": [_wrapped(field_at(values, roles.call))]}
+    return {"messages": messages, "tools": [_wrapped(tool) for tool in field_at(values, roles.tools)]}
+
+
+def _wrapped(function: Mapping[str, Json]) -> Json:
+    """A function or its call as in OpenAI's API, in which some tools are already."""
+    return function if "function" in function else {"type": "function", "function": function}
 
 
 def _alpaca(values: Values, task_format: TaskFormat) -> Values:

@@ -252,6 +252,19 @@ def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:
         exported(run, "alpaca")
 
 
+def test_a_chat_export_has_calls_as_chat_templates_read_them(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, example=CALL, count=2)
+    [first, _] = examples(tmp_path)
+    call = {"type": "function", "function": first["call"]}
+    assert read("chat", exported(RunDirectory(tmp_path), "chat"))[0] == {
+        "messages": [
+            {"role": "user", "content": first["query"]},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ],
+        "tools": [{"type": "function", "function": TOOLS[0]}, TOOLS[1]],
+    }
+
+
 def test_exports_of_instructions_and_preferences(tmp_path: Path, model: str) -> None:
     make(tmp_path / "alpaca", model, example=ALPACA, count=2)
     run, [first, _] = RunDirectory(tmp_path / "alpaca"), examples(tmp_path / "alpaca")
