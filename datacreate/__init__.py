@@ -1,12 +1,15 @@
 """datacreate: training data from one formatting example, written by a language model on your own hardware.
 
     from datacreate import CreateConfig, create
+    from datacreate.cli.terminal import TerminalProgress
 
-    summary = create(CreateConfig(example="mine.json", count=100))
+    with TerminalProgress() as progress:
+        summary = create(CreateConfig(example="mine.json", count=100), progress=progress)
     print(summary["accepted"], summary["rejected"])
 
-`create` does what `datacreate create` does, and returns the content of summary.json. A second call with the same
-settings resumes the run. Importing datacreate changes no environment variable and no global state.
+`create` does what `datacreate create` does, and returns the content of summary.json. Without `progress` it
+shows no warnings. A second call with the same settings resumes the run. Importing datacreate changes no environment
+variable and no global state.
 
 Modules besides the packages:
 

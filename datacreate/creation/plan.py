@@ -116,7 +116,7 @@ class RunPlan:
         users = "chains" if spec.num_chains else "requests"
         return (
             f"{examples} formatting examples, but about {used} {users}: some examples may not be used; a larger "
-            "--count uses more of them"
+            f"--count uses more of them, and --shots {min(examples, 3)} shows several in each prompt"
         )
 
 

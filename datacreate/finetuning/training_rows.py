@@ -21,7 +21,7 @@ from datacreate.benchmarks import Benchmark, find_benchmark, load_registry, read
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import HUMAN, IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, shorten, value_at
-from datacreate.formats.infer_labels import few_labels
+from datacreate.formats.infer_labels import few_labels, labels_option
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reject import RejectReason
 from datacreate.formats.roles import label_text
@@ -230,11 +230,11 @@ def _labels_in_rows(source: Source) -> list[str]:
     labels = sorted(set(map(label_text, answers)))
     if few_labels(len(labels), total):
         return labels
-    shown = ",".join(labels) if 2 <= len(labels) <= 10 else "a,b,c"
+    shown = labels if 2 <= len(labels) <= 10 else ["a", "b", "c"]
     raise UsageError(
         f"{source.name}: the field {dotted(path)} has {len(labels)} different values in {total} rows, and an encoder "
         f"learns two labels or more of which each occurs in several; if these are the labels, add "
-        f"--labels {dotted(path)}={shown}; else give each row one label, or a list of options"
+        f"{labels_option(dotted(path), shown)}; else give each row one label, or a list of options"
     )
 
 

@@ -287,7 +287,7 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
     if may_be_null := [dotted(path) for path, part in leaf_schemas(task_format.schema) if allows_null(part)]:
         parts.append(f"may be null: {', '.join(may_be_null)}")
     if ignored:
-        parts.append(f"kept as they are: {ignored}")
+        parts.append(f"same in all rows: {ignored}")
     return f"format {task_format.name}: {'; '.join(filter(None, [*parts, remark]))}"
 
 

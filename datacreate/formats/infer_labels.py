@@ -6,6 +6,7 @@ contradiction.
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -76,7 +77,7 @@ def with_option_keys(
             right, name = options[possible_answers[0].index(answer)], dotted(answer_field)
             remark = (
                 f"{name} {answer} is taken for {one_line(str(right))!r}, counted from 0; if it counts from 1, "
-                f"add --labels {name}={','.join(map(str, possible_answers[1]))}"
+                f"add {labels_option(name, possible_answers[1])}"
             )
     if texts == {str(label).casefold() for label in labels} or are_yes_no(texts) or isinstance(answer, bool):
         schema = with_field(schema, roles.options or (), {"const": options})
@@ -226,11 +227,10 @@ def unknown_labels_warning(task_format: TaskFormat, all_values: Sequence[Mapping
     if not labels or not are_short or not (is_label_name(answer) or 3 * len(labels) <= 2 * len(answers)):
         return None
     known = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if labels[_SHOWN_LABELS:] else "")
-    typed = "a,b" if any(c in " ," for label in labels for c in label) else ",".join(labels[:_SHOWN_LABELS])
     known_values = f"one value of {name} is" if len(labels) == 1 else f"{len(labels)} values of {name} are"
     return (
         f"warning: only {known_values} known ({known}); the model will invent others. If it has a fixed set of values, "
-        f"name all: --labels {name}={typed},..."
+        f"name all: {labels_option(name, [*labels[:_SHOWN_LABELS], '...'])}"
     )
 
 
@@ -276,10 +276,17 @@ def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
     labels = list(dict.fromkeys(map(str, field_values)))
     kinds = {type(part) for value in field_values for part in (value if isinstance(value, list) else [value])}
     if kinds in ({int}, {float}):
-        return f"--range {dotted(path)}=LOW..HIGH"
-    can_be_typed = not any(c in " ," or not c.isprintable() for label in labels for c in label)
+        return "--range " + shlex.quote(f"{dotted(path)}=LOW..HIGH")
     if kinds == {bool}:
         labels = ["true", "false"]
-    elif len(labels) not in range(2, MAX_FOUND_LABELS + 1) or not can_be_typed:
+    elif len(labels) not in range(2, MAX_FOUND_LABELS + 1):
         labels = ["a", "b", "c"]
-    return f"--labels {dotted(path)}={','.join(labels)}"
+    return labels_option(dotted(path), labels)
+
+
+def labels_option(name: str, labels: Iterable[Json]) -> str:
+    """`--labels` with these values, or with a,b,c if one of them has a comma; quoted for a shell if needed."""
+    texts = [str(label) for label in labels]
+    if any("," in text or not text.isprintable() for text in texts):
+        texts = ["a", "b", "c"]
+    return "--labels " + shlex.quote(f"{name}={','.join(texts)}")

@@ -344,10 +344,12 @@ def _refuse_messages(path: FieldPath, value: Json) -> None:
     if role is None:
         return
     are_chat = all(item.get(role) in _CHAT_ROLES and not item.get("tool_calls") for item in value)
-    if not are_chat or path[-1] in ("prompt", "chosen", "rejected"):
+    is_preference = path[-1] in ("prompt", "chosen", "rejected")
+    if is_preference or not are_chat:
+        advice = "remove the messages and calls of tools, or write query, tools and call (--format function_call)"
         raise ExampleError(
-            f"{dotted(path)}: only conversations of system, user and assistant can be created and checked; remove the "
-            "messages of tools; write prompt, chosen and rejected as texts"
+            f"{dotted(path)}: only conversations of system, user and assistant can be created and checked; "
+            + ("write prompt, chosen and rejected as texts" if is_preference else advice)
         )
 
 

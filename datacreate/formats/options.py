@@ -39,7 +39,7 @@ class FormatOptions(Settings):
         "Field with a list of possible answers.", metavar="FIELD", shown_default="as for --answer"
     )
     ignore: Fields = _input(
-        "Fields that are not inputs and that the model does not write; they keep their value.",
+        "Fields that are not inputs and that the model does not write; created rows have the value of one example.",
         default=(),
         metavar="FIELD,...",
     )

@@ -57,7 +57,7 @@ SAID: dict[str, Any] = {"role": "user", "content": "Name a fish."}
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "ARC": (ARC, {}, "inputs: question; options: choices.text; keys: choices.label; answer: answerKey; 4 options per "
-            "example; kept as they are: id", "barometer"),
+            "example; same in all rows: id", "barometer"),
     "numbered keys": (NUMBERED, {}, "keys: choices.label; answer: answerKey", "barometer"),
     "MMLU": (MMLU, {}, "inputs: question, subject; options: choices; answer: answer (position from 0", "Mercury"),
     "MMLU from 1": (MMLU, {"range": {"answer": "1..4"}}, "answer: answer (position from 1", "Venus"),
@@ -69,17 +69,17 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
                       {"options": "what", "answer": "number"},
                       "inputs: stem; options: what; answer: number (position from 0", "bird"),
     "SQuAD": (SQUAD, {}, "inputs: title, context, question; context: context; answer: answers.text; answer start: "
-              "answers.answer_start; the answer is a span of the context; kept as they are: id", SPAN),
+              "answers.answer_start; the answer is a span of the context; same in all rows: id", SPAN),
     "SQuAD with several answers": (SQUAD | {"answers": {"text": [SPAN] * 2, "answer_start": [18, 18]}}, {},
                                    "answer: answers.text; answer start: answers.answer_start", SPAN),
     "options with keys, named": ({"q": "Which flies?", "a": ["x a", "x bird"], "b": ["A", "B"], "right": "B", "id": 3},
                                  {"options": "a", "answer": "right", "ignore": "b"},
                                  "inputs: q; options: a; answer: right (letter of the right option); 2 options per "
-                                 "example; kept as they are: b, id", "x bird"),
+                                 "example; same in all rows: b, id", "x bird"),
     "flat SQuAD": (FLAT, {}, "answer: answer; answer start: answer_start; the answer is a span", SPAN),
     "NLI": (NLI, {}, "inputs: premise, hypothesis; context: premise; answer: label; labels: entailment, n", "neutral"),
     "Alpaca": (ALPACA, {}, "inputs: instruction, input; answer: output", "¿Dónde está?"),
-    "Alpaca with system": (SYSTEM, {}, "inputs: system, instruction, input; answer: output; kept as they are: source",
+    "Alpaca with system": (SYSTEM, {}, "inputs: system, instruction, input; answer: output; same in all rows: source",
                            "¿Dónde está?"),
     "prompt and completion": ({"prompt": "Write a haiku.", "completion": "Soft rain"}, {},
                               "inputs: prompt; answer: completion", "Soft rain"),
@@ -95,7 +95,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "Chinese": ({"问题": "天空是什么颜色？", "答案": "蓝色"}, {}, "inputs: 问题; answer: 答案", "蓝色"),
     "German": ({"frage": "Was ist rot?", "antwort": "Blut"}, {}, "inputs: frage; answer: antwort", "Blut"),
     "ignored": ({"text": "Good.", "by": "Kim", "label": "yes"}, {"ignore": "by"},
-                "inputs: text; answer: label; labels: yes, no; kept as they are: by", "yes"),
+                "inputs: text; answer: label; labels: yes, no; same in all rows: by", "yes"),
     "some inputs": ({"text": "Good.", "by": "Kim", "label": "yes"}, {"inputs": "text"},
                     "inputs: text; answer: label; labels: yes, no; not used as inputs: by", "yes"),
 }  # fmt: skip
@@ -274,9 +274,9 @@ POSITIONS: list[tuple[Any, str]] = [
         (CALL, {}, "conversations: only conversations of system, user and assistant can be created"),
         ({"messages": [SAID, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]}, {},
          "messages: only conversations of system, user and assistant"),
-        ({"messages": [SAID, {"role": "tool", "content": "cold"}]}, {}, "remove the messages of tools"),
+        ({"messages": [SAID, {"role": "tool", "content": "cold"}]}, {}, "or write query, tools and call"),
         ({"prompt": [SAID], "chosen": [SAID], "rejected": [SAID]}, {},
-         "prompt: only conversations of system, user and assistant can be created and checked; remove"),
+         "prompt: only conversations of system, user and assistant can be created and checked; write prompt,"),
         *((MMLU | {"answer": answer}, {}, f"answer: {answer!r} is not among choices, and no position or letter of one;")
           for answer in ("Pluto", "E", "e", 5, "5", -1, 1.0)),
         (ARC | {"answerKey": "E"}, {}, "answerKey: 'E' is not among choices.text"),

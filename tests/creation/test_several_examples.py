@@ -77,7 +77,7 @@ def test_a_run_too_small_for_its_examples_says_how_many_it_uses(tmp_path: Path, 
     notes: list[str] = []
     make(tmp_path, model, example=questions(9), count=20, notify=notes.append)
     used = "9 formatting examples, but about 4 requests: some examples may not be used"
-    assert f"{used}; a larger --count uses more of them" in notes
+    assert f"{used}; a larger --count uses more of them, and --shots 3 shows several in each prompt" in notes
 
 
 # Prompts

@@ -123,7 +123,7 @@ def test_a_label_has_a_usual_name_at_the_top_and_the_line_says_how_to_change_it(
         ("sentiment", ["positive"], "only one value of sentiment is known (positive); the model will invent others. If "
          "it has a fixed set of values, name all: --labels sentiment=positive,..."),
         ("Category", ["spam", "ham"], "only 2 values of Category are known (spam, ham);"),
-        ("label", ["off topic"], "only one value of label is known (off topic);"),
+        ("label", ["off topic"], "name all: --labels 'label=off topic,...'"),
         ("answer", list("abcabdce"), "only 5 values of answer are known (a, b, c, d, e); the"),
         ("label", list("abcdefgh"), "only 8 values of label are known (a, b, c, d, e, ...); the"),
         ("stars", ["1", "5", "5"], "name all: --labels stars=1,5,..."),
