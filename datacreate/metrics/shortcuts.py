@@ -24,6 +24,7 @@ from datacreate.formats.text_normalization import words
 
 MIN_ROWS = 20  # smaller sets are not measured
 FOLDS = 5
+_MIN_ROWS_OF_LABEL = 3  # on average; with fewer, folds lack many labels
 
 FALSE_ALARM = 0.005
 """Probability (one-sided) that a set without the shortcut exceeds its bound by sampling error alone."""
@@ -68,7 +69,7 @@ def shortcuts(
     """Every shortcut that the format can have, measured on the rows.
 
     `families`, as long as `rows`, says which rows have the same parent: no classifier is tested on a family
-    that it was trained on. By default every row is a family. Empty for free-text answers and below 20 rows.
+    that it was trained on. By default every row is a family. Empty for free-text answers and for too few rows.
     """
     if task_format.head is None:
         return ()
@@ -81,7 +82,7 @@ def shortcuts(
     if has_options:
         counted = longest_option(usable), question_words(usable)
         return (*counted, options_alone(usable, groups)) if has_folds else counted
-    if has_folds and len({row.right for row in usable}) > 1:
+    if has_folds and 1 < len({row.right for row in usable}) <= len(usable) / _MIN_ROWS_OF_LABEL:
         return length_alone(usable, groups), question_alone(usable, groups)
     return ()
 

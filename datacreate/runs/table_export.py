@@ -51,7 +51,7 @@ def write_datasets(columns: Columns, splits: Mapping[str, RowIterator], path: Pa
 def write_csv(columns: Columns, rows: RowIterator, path: Path) -> None:
     """Write a header and a line per row: texts as they are, null as an empty cell, other values as JSON text."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)  # ends lines with "\r\n": with another line end it would not quote a "\r" in a text
         writer.writerow(columns)
         for row in rows:
             writer.writerow([_cell(row.get(name)) for name in columns])

@@ -145,6 +145,11 @@ def test_clean_rows_raise_no_alarm(task_format: TaskFormat, make: Any, number: i
 def test_few_rows_one_label_one_family_and_free_text() -> None:
     assert shortcuts(STATEMENT, statement_rows(19, 12)) == ()
     assert shortcuts(STATEMENT, [row | {"label": True} for row in statement_rows(60, 12)]) == ()
+    labels = {"enum": [f"topic {n}" for n in range(20)]}
+    fields = {"question": {"type": "string"}, "label": labels}
+    topics = read_format({"type": "object", "properties": fields, "x-datacreate": {"roles": {"answer": "label"}}}, "t")
+    rows = [{"question": f"Question {n} about {n % 7}?", "label": f"topic {n % 20}"} for n in range(60)]
+    assert (shortcuts(topics, rows[:59]), len(shortcuts(topics, rows))) == ((), 2)  # 3 rows of each label
     by_name = measured(CHOICE, choice_rows(60, 13), families=["one"] * 60)
     assert set(by_name) == {"longest option", "words of the question"}  # nothing to cross-validate on
     document = {

@@ -25,6 +25,7 @@ ODD = {
     "right to left": "هل يعيش الجمل في الصحراء؟ \u202eאבג\u202c \u200f",
     "line separators": "one\u2028two\u2029three\x85four\x0bfive\x0csix\x1cseven",
     "line breaks": "tab\tand\nline\r\nbreaks\r",
+    "a carriage return": "one\rtwo",
     "emoji": "👩\u200d🚀 meets 👨\u200d👩\u200d👧 😀",
     "markup": '<b>bold</b> & </script> [link](javascript:1) {"a": "b"} ``` |',
     "control characters": "\x01\x07\x1b[31m\x7f \x00 \ufeff",
@@ -88,7 +89,11 @@ def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) ->
         dataset = datasets.load_from_disk(str(exported(run, "hf", tmp_path / "hf")))
         assert dataset["train"].to_list() == values
     assert pyarrow.parquet.read_table(exported(run, "parquet", tmp_path / "parquet")).to_pylist() == values
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "hf.part", "parquet", "run"]
+    csv.field_size_limit(1 << 20)
+    with exported(run, "csv", tmp_path / "csv").open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert [row | {"options": json.loads(row["options"])} for row in cells] == values
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["csv", "hf", "hf.part", "parquet", "run"]
 
 
 def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: str) -> None:
