@@ -26,6 +26,9 @@ _CONVERTED = {".html": "HtmlConverter", ".htm": "HtmlConverter", ".pdf": "PdfCon
 """Ending -> the class of markitdown that makes Markdown of such a file."""
 
 _ENDINGS = {".txt", ".md", ".markdown", *_CONVERTED, *_TABLES}
+_FILES_OF_RUNS = {"log.jsonl", "passages.jsonl"}
+"""A folder with one of these and a config.json is a run directory, maybe that of this run: it has no documents."""
+
 _READABLE = "give .txt, .md, .html, .pdf, .docx, .jsonl, .csv, .parquet, or a folder of them"
 _MAX_BYTES = 100 << 20  # maximum size of a file that is one document, since it is read as a whole
 _BINARY_PROBE_BYTES = 4096  # a file is binary if there is a zero byte among this many first ones
@@ -53,8 +56,8 @@ def find_files(paths: Sequence[str]) -> list[Path]:
     """The files with documents at these paths, each once; those of a folder in the order of their names.
 
     Folders are searched with their subfolders, but links to folders are not followed. Files of unknown kinds in a
-    folder, hidden files, pipes and devices are left out. Raises UsageError if a path does not exist, or is a file of an
-    unknown kind.
+    folder, hidden files, run directories, pipes and devices are left out. Raises UsageError if a path does not exist,
+    or is a file of an unknown kind.
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -80,6 +83,9 @@ def _raise_unreadable(error: OSError) -> NoReturn:
 
 def _files_in(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
+        if "config.json" in files and not _FILES_OF_RUNS.isdisjoint(files):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(parent, name) for name in sorted(files)):
             is_special = path.exists() and not path.is_file()  # reading a pipe could wait for ever

@@ -189,6 +189,16 @@ def test_another_corpus_is_another_run(tmp_path: Path, model: str, docs: Path) -
     assert make(tmp_path / "run", model, **changes)["accepted"] == 10
 
 
+def test_a_run_in_the_folder_of_its_documents_is_resumed_and_is_no_document(model: str, docs: Path) -> None:
+    first: dict[str, Any] = {"example": YES_NO, "corpus": ("docs",), "run_dir": docs / "runs" / "first"}
+    with pytest.raises(EngineError):
+        make(model=model, client=ScriptedClient(answering(), dies_after=3), count=10, **first)
+    assert make(model=model, count=20, **first)["accepted"] == 20
+    make(model=model, count=10, **{**first, "run_dir": docs / "runs" / "second"})
+    passages = [(docs / "runs" / name / "passages.jsonl").read_bytes() for name in ("first", "second")]
+    assert passages[0] == passages[1]
+
+
 def test_rows_about_one_passage_stay_together_in_splits(tmp_path: Path, model: str, docs: Path) -> None:
     make(tmp_path / "run", model, example=YES_NO, corpus=("docs",), count=40)
     families = list(RunDirectory(tmp_path / "run").families())
