@@ -8,6 +8,7 @@ similar example; shingles, hashing and the index of hashes (`LshIndex`) are belo
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from operator import attrgetter
@@ -90,9 +91,17 @@ class NearIndex:
 
     def _bands(self, examples: Sequence[InputHashes]) -> Hashes:
         """The hash of each band of an example, of all its inputs together, (n, BANDS)."""
-        size = BANDS * self._values_per_band
-        merged = [list(chain.from_iterable(inputs)) for inputs in examples]
+        size, merged = BANDS * self._values_per_band, list(map(_merged, examples))
         return hash_bands(RMinHash.digest_matrix_from_token_hash_sets(merged, size, _SEED).to_rows(), BANDS)
+
+
+def _merged(inputs: InputHashes) -> list[int]:
+    """The hashes of all inputs together, with another hash for each further input that has the same shingle.
+
+    So two examples are at least as similar as their least similar inputs.
+    """
+    counts = Counter(chain.from_iterable(map(set, inputs)))
+    return [(value + copy) % 2**64 for value, count in counts.items() for copy in range(count)]
 
 
 def _hash_shingles(inputs: Sequence[str], group: str) -> InputHashes:

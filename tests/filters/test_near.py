@@ -69,6 +69,18 @@ def test_recall_at_the_threshold_is_at_least_95_percent_and_precision_is_1(thres
     assert all(match[1] == pytest.approx(similarity) for match, similarity in matches if match)
 
 
+def test_inputs_that_share_words_are_found_as_often() -> None:
+    rng, vocabulary = random.Random(1), [f"w{number}" for number in range(3000)]
+    index, queries = NearIndex(0.7), []
+    while len(queries) < 400:
+        begin = rng.choices(vocabulary, k=rng.randint(10, 20))  # of both inputs of both examples
+        premise, hypothesis, *other = (" ".join(begin + rng.choices(vocabulary, k=2)) for _ in range(4))
+        if min(exact(premise, other[0]), exact(hypothesis, other[1])) >= 0.7:
+            index.add((premise, hypothesis))
+            queries.append(other)
+    assert sum(index.match(query) is not None for query in queries) >= 0.95 * 400
+
+
 @pytest.mark.parametrize("together", [1, 700, 5000])
 def test_the_index_finds_shared_bands_after_any_number_of_rows(together: int) -> None:
     rows = np.random.default_rng(0).integers(0, 2**32, (5000, 4), dtype=np.uint32)
