@@ -8,6 +8,11 @@ from __future__ import annotations
 
 RESUMABLE = 75
 
+OTHER_WRITER = 76
+"""The exit code of `RunLocked` and `LockLost` in a step of `sweep`, which sets the variable SWEEP_STEP; else 75."""
+
+SWEEP_STEP = "DATACREATE_SWEEP_STEP"
+
 
 class DatacreateError(Exception):
     """Base of all errors; the command line prints the message."""
@@ -82,8 +87,6 @@ class RunMismatch(RunError):
 class RunLocked(RunError):
     """Another process is writing it; run again when it has finished."""
 
-    phrase = " is locked by "  # in each message: `sweep` recognizes the error in the output of a step
-
     exit_code = RESUMABLE
 
 
@@ -123,5 +126,3 @@ class Stopped(DatacreateError):
 
 class LockLost(Stopped):
     """Another process has taken over the folder."""
-
-    phrase = " lost its lock: "  # in each message, as in those of `RunLocked`

@@ -85,7 +85,7 @@ class FolderLock:
                 self._files.close()
         except BlockingIOError:
             holder = _holder(_read(self._path)[0])
-            raise RunLocked(f"{self._name}{RunLocked.phrase}{holder}; wait until it has finished") from None
+            raise RunLocked(f"{self._name} is locked by {holder}; wait until it has finished") from None
         except OSError as error:
             raise storage_error(self._name, error) from None
         threading.Thread(target=self._send_heartbeats, name="lock", daemon=True).start()
@@ -96,7 +96,7 @@ class FolderLock:
             self._send_heartbeat()
         if self._lost:
             raise LockLost(
-                f"{self._name}{LockLost.phrase}{self._lost}; stopped, and everything committed before is kept"
+                f"{self._name} lost its lock: {self._lost}; stopped, and everything committed before is kept"
             )
 
     def release(self) -> None:

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from datacreate.errors import DatacreateError
+from datacreate.errors import OTHER_WRITER, SWEEP_STEP, DatacreateError, LockLost, RunLocked
 from datacreate.libraries import NO_TELEMETRY
 
 COMMANDS: dict[str, str] = {
@@ -90,7 +90,8 @@ def run() -> tuple[str, int]:
     except click.ClickException as error:
         return error.format_message(), error.exit_code
     except DatacreateError as error:
-        return str(error), error.exit_code
+        has_other_writer = SWEEP_STEP in os.environ and isinstance(error, (RunLocked, LockLost))
+        return str(error), OTHER_WRITER if has_other_writer else error.exit_code
     except OSError as error:  # without a better message
         where = error.filename or error.filename2 or "the output"
         return f"{where}: {error.strerror or error}; fix that and run the same command again", 1

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_VARIABLES_WITHOUT_OPTION = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
+_VARIABLES_WITHOUT_OPTION = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED SWEEP_STEP".split()
 """Suffixes of the DATACREATE_... variables that set no option."""
 
 _CONFIG_PATH = "datacreate.config"  # the key of the path of --config in `click.Context.meta`

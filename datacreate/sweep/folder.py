@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from datacreate.child_process import supervised
+from datacreate.errors import SWEEP_STEP
 from datacreate.files import open_regular, refuse_links, replace_file, storage_error
 from datacreate.finetuning.records import EVALUATION, MODEL
 from datacreate.locking import FolderLock, is_held, locked
@@ -123,7 +124,7 @@ def run_process(
         start = file.tell()
         process = subprocess.Popen(
             supervised(command, _GRACE_SECONDS),
-            env=inherited | dict(environment),
+            env={**inherited, SWEEP_STEP: "1", **environment},
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -24,11 +24,11 @@ from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
 from datacreate.engines.options import EngineOptions, RunEngineOptions
 from datacreate.errors import (
+    OTHER_WRITER,
     RESUMABLE,
     CheckpointError,
     DatacreateError,
     EngineError,
-    LockLost,
     RunLocked,
     Stopped,
     UsageError,
@@ -293,7 +293,7 @@ class _SweepExecution:
         self._show(cell, None)
         if code == 0:
             result = "finished"
-        elif code == RESUMABLE or self._stopping:
+        elif code in (RESUMABLE, OTHER_WRITER) or self._stopping:
             result = "stopped"
         else:
             result = f"failed: {line}"
@@ -304,8 +304,7 @@ class _SweepExecution:
         if result == "stopped":
             if self._stopping:
                 raise Stopped(_STOPPED)
-            has_other_writer = RunLocked.phrase in line or LockLost.phrase in line
-            raise RunLocked(line) if has_other_writer else Stopped(f"{cell.name}, {step.name}: {line}")
+            raise RunLocked(line) if code == OTHER_WRITER else Stopped(f"{cell.name}, {step.name}: {line}")
         self._folder.write(step, "failed", line)
         self.failed[step] = line
         return False

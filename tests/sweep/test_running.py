@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from datacreate import locking
 from datacreate.errors import (
+    OTHER_WRITER,
     RESUMABLE,
+    SWEEP_STEP,
     DatacreateError,
     EngineError,
     LockLost,
+    RunLocked,
     ServersUnavailable,
     Stopped,
     UnwritablePath,
@@ -28,9 +31,9 @@ from datacreate.sweep.folder import SweepFolder, run_process
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.support.faults import at, changes_of, contents, forked, killed
+from tests.support.inprocess import typed
 from tests.support.locks import write_record
 from tests.sweep.conftest import Bench, states
-from tests.sweep.quick import run_here
 
 READER: dict[str, Any] = {"encoders": ["./models/reader"]}
 HUMAN: dict[str, Any] = {"conditions": ["human"], **READER}
@@ -144,7 +147,8 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     assert (running.state, running.finished_steps) == ("running", 3)  # of 5
 
 
-def test_a_step_whose_folder_is_locked_stops_only_its_cell(bench: Bench) -> None:
+def test_a_step_whose_folder_is_locked_stops_only_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_run, "run_process", run_process)  # real steps
     run = bench.out / "runs" / "creak-writer-tree-42"
     with RunDirectory(run).locked():
         human, tree = bench.run(**BOTH)
@@ -154,20 +158,14 @@ def test_a_step_whose_folder_is_locked_stops_only_its_cell(bench: Bench) -> None
     assert set(states(bench.run(**BOTH)).values()) == {"finished"}
 
 
-def test_a_step_that_loses_its_lock_stops_only_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.0)
-    (folder := bench.folder / "run").mkdir()
-    with locking.locked(folder) as lock:
-        write_record(folder)
-        with pytest.raises(LockLost) as lost:
-            lock.check()
-
-    def run(command: Sequence[str], *arguments: Any) -> tuple[int, str]:
-        return (RESUMABLE, str(lost.value)) if "create" in command else run_here(command, *arguments)
-
-    monkeypatch.setattr(sweep_run, "run_process", run)
-    human, tree = bench.run(**BOTH)
-    assert (human.state, tree.state, tree.message) == ("finished", "running", str(lost.value))
+@pytest.mark.parametrize("error", [LockLost, RunLocked])
+def test_the_exit_code_of_a_step_says_that_another_process_has_its_folder(
+    error: type[DatacreateError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacreate.cli.commands.datacreate.main", Mock(side_effect=error("runs/mine: taken over")))
+    assert typed("create").code == RESUMABLE
+    monkeypatch.setenv(SWEEP_STEP, "1")
+    assert typed("create").code == OTHER_WRITER
 
 
 def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
@@ -346,8 +344,9 @@ def test_the_message_of_a_failure_is_its_last_line(script: str, message: str, be
     assert (cell.state, cell.message) == ("failed", message)
 
 
-def test_a_step_that_was_stopped_stops_the_sweep(bench: Bench) -> None:
-    sweep = bench.sweep(("/bin/sh", "-c", "echo 'datacreate: the disk is full'; exit 75"), **BOTH)
-    with pytest.raises(Stopped, match="creak-writer-tree-42, create: the disk is full"):
+@pytest.mark.parametrize("message", ["the disk is full", "runs/this is locked by me: the disk is full"])
+def test_a_step_that_was_stopped_stops_the_sweep(message: str, bench: Bench) -> None:
+    sweep = bench.sweep(("/bin/sh", "-c", f"echo 'datacreate: {message}'; exit 75"), **BOTH)
+    with pytest.raises(Stopped, match=f"creak-writer-tree-42, create: {message}"):
         sweep.run()
     assert set(states(sweep.states()).values()) == {"pending"}
