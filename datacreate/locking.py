@@ -95,9 +95,7 @@ class FolderLock:
         if not self._lost and clock() - self._checked > 2 * HEARTBEAT_SECONDS:
             self._send_heartbeat()
         if self._lost:
-            raise LockLost(
-                f"{self._name} lost its lock: {self._lost}; stopped, and everything committed before is kept"
-            )
+            raise LockLost(f"{self._name} lost its lock: {self._lost}; stopped; everything committed before is kept")
 
     def release(self) -> None:
         """Free the folder, if this process still holds it, and remove what `acquire` created, if it is empty."""

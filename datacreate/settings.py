@@ -28,7 +28,7 @@ from pydantic import (
 
 from datacreate.errors import UsageError
 from datacreate.files import read_short_text
-from datacreate.messages import did_you_mean
+from datacreate.messages import EMPTY_PATH, did_you_mean
 
 _MAX_SHOWN = 80  # characters of a rejected value in a message
 _MAX_TEXT_BYTES = 64 << 10  # of a text, or of the file of @FILE
@@ -70,9 +70,12 @@ class Settings(FrozenModel):
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _no_boolean_as_number(cls, value: Any, convert: ValidatorFunctionWrapHandler) -> Any:
-        """The converted value; ValueError if it would be a number that was made of true or false."""
+    def _convert(cls, value: Any, convert: ValidatorFunctionWrapHandler) -> Any:
+        """The converted value; ValueError for a number made of true or false, or a path made of an empty text."""
         converted = convert(value)
+        given, paths = (part if isinstance(part, (list, tuple)) else (part,) for part in (value, converted))
+        if "" in given and any(isinstance(path, Path) for path in paths):  # it would be the current folder
+            raise ValueError(EMPTY_PATH)
         if isinstance(value, bool) and isinstance(converted, (int, float)) and not isinstance(converted, bool):
             raise ValueError("give a number")
         return converted

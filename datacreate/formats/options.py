@@ -10,7 +10,6 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, 
 from datacreate.errors import UsageError
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at, fields_of, leaf_values
 from datacreate.formats.row_file import MAX_EXAMPLES
-from datacreate.messages import EMPTY_PATH
 from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 
 Fields = Annotated[tuple[str, ...], CommaList]
@@ -84,16 +83,10 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, (str, Path, dict)) else tuple(value or ())
 
 
-def _example_sources(value: Any) -> tuple[Any, ...]:
-    if "" in (sources := as_tuple(value)):
-        raise ValueError(EMPTY_PATH)
-    return sources
-
-
 class ExampleOptions(Settings):
     """Formatting examples, from files or from a benchmark, and an instruction."""
 
-    example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(_example_sources)] = _input(
+    example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(as_tuple)] = _input(
         "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
         "for more.",
         default=(),

@@ -22,7 +22,7 @@ from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN, MIXED, ZERO_SHOT
 from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
 from datacreate.formats.row_file import is_row_file
-from datacreate.messages import EMPTY_PATH, did_you_mean
+from datacreate.messages import did_you_mean
 from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -59,11 +59,9 @@ def _file(path: str, info: ValidationInfo) -> str:
 
 
 def _with_absolute_paths(options: dict[str, Any], names: Collection[str], info: ValidationInfo) -> dict[str, Any]:
-    """The options; those of `names` that are paths are made absolute. ValueError for an empty path."""
-    if empty := [name for name in names if options.get(name) == ""]:
-        raise ValueError(f"--{empty[0]}: {EMPTY_PATH}")
+    """The options; those of `names` that are paths are made absolute, except empty ones, which are refused later."""
     return {
-        name: _file(value, info) if name in names and isinstance(value, str) else value
+        name: _file(value, info) if name in names and value and isinstance(value, str) else value
         for name, value in options.items()
     }
 
@@ -105,10 +103,15 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
     corpus = options.get("corpus")
     paths = [corpus] if corpus and isinstance(corpus, str) else corpus
     if isinstance(paths, (list, tuple)):
-        absolute["corpus"] = [_file(path, info) if isinstance(path, str) else path for path in paths]
-    converted = _converted(CreateConfig, absolute, benchmark="any", count=1, run_dir=Path())
+        absolute["corpus"] = [_file(path, info) if path and isinstance(path, str) else path for path in paths]
+    converted = _converted_create(absolute)
     _check_files(converted)
     return converted
+
+
+def _converted_create(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of `create`, converted. Raises ValueError."""
+    return _converted(CreateConfig, options, benchmark="any", count=1, run_dir=Path())
 
 
 def _check_files(options: Mapping[str, Any]) -> None:
@@ -290,10 +293,15 @@ class SweepPlan(Settings):
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
         for name, values in self.variants.items():
-            try:
-                _converted_train({**self.train, **values.train})
-            except ValueError as error:
-                raise ValueError(f"variants.{name}.train: with `train` of the plan: {error}") from None
+            create = {**self.create, **values.create, "strategy": values.strategy}
+            for key, check, options in (
+                ("create", _converted_create, create),
+                ("train", _converted_train, {**self.train, **values.train}),
+            ):
+                try:
+                    check(options)
+                except ValueError as error:
+                    raise ValueError(f"variants.{name}.{key}: with `{key}` of the plan: {error}") from None
         for condition in self.conditions:
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")

@@ -243,3 +243,24 @@ def test_python_takes_lists_of_labels() -> None:
     assert config.labels == {"label": "yes,no"}
     with pytest.raises(UsageError, match="no value of a list may have a comma"):
         CreateConfig.of(example="mine.json", count=2, labels={"label": ["yes, surely", "no"]})
+
+
+@pytest.mark.parametrize(
+    ("config", "flag", "value"),
+    [
+        (CreateConfig, "adapter", ""),
+        (CreateConfig, "attributes", ""),
+        (CreateConfig, "run_dir", ""),
+        (CreateConfig, "example", ["mine.json", ""]),
+        (TrainConfig, "out", ""),
+        (ImproveConfig, "runs", ["run", ""]),
+    ],
+)
+def test_an_empty_path_from_python_is_not_the_current_folder(config: type[Settings], flag: str, value: Any) -> None:
+    required: dict[type[Settings], dict[str, Any]] = {
+        CreateConfig: {"example": "mine.json", "count": 2},
+        TrainConfig: {"sources": ["run"]},
+        ImproveConfig: {"count": 2, "encoder": "reader"},
+    }
+    with pytest.raises(UsageError, match=f"^--{flag.replace('_', '-')}.*: the path is empty; give a file or a folder$"):
+        config.of(**required[config] | {flag: value})

@@ -62,6 +62,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train": {"validation": "."}}, "train: --validation "),
     ({"train": {"validation": ""}}, "train: --validation: the path is empty; give a file or a folder"),
     ({"create": {"adapter": ""}}, "create: --adapter: the path is empty; give a file or a folder"),
+    ({"create": {"corpus": ["plan.yaml", ""]}}, "create: --corpus: the path is empty; give a file or a folder"),
     ({"train": {"validation": "plan.yaml", "model_selection": "none"}}, "train: --validation: --model-selection none"),
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
     ({"variants": {"mine": {"strategy": "tre"}}}, "variants.mine.strategy: no strategy 'tre' (did you mean tree?)"),
@@ -75,6 +76,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"variants": {"mine": {"strategy": "tree", "create": {"max_num_seqs": 8}}}},
         "variants.mine.create: max_num_seqs: an engine option; put it under the plan's `create`",
+    ),
+    (
+        {
+            "variants": {"mine": {"strategy": "tree", "create": {"verifier": "qwen3-8b"}}},
+            "create": {"verify": "off"},
+        },
+        "variants.mine.create: with `create` of the plan: --verifier: --verify off verifies nothing",
     ),
     ({"conditions": ["human+mine"]}, "conditions: no condition 'human+mine'"),
     ({"name": "../x"}, "name: String should match pattern"),
