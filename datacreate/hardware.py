@@ -86,14 +86,17 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def gpu_memory() -> list[tuple[str, float]]:
-    """Name and memory in GiB of the GPUs of this machine; empty without nvidia-smi.
+    """Name and memory in GiB of the GPUs that this process may use; empty without nvidia-smi.
 
     Also empty if CUDA_VISIBLE_DEVICES names a part of a GPU (MIG): nvidia-smi reports the memory of the whole GPU.
     """
-    if any(name.startswith("MIG") for name in visible_gpus()):
+    gpus = visible_gpus()
+    if any(name.startswith("MIG") for name in gpus):
         return []
     try:
-        return [(name, float(mib) / 1024) for name, mib in query_gpus("name", "memory.total")]
+        rows = query_gpus("name", "memory.total", "index", "uuid")
+        # CUDA also accepts the start of a UUID.
+        return [(name, float(mib) / 1024) for name, mib, at, uuid in rows if at in gpus or uuid.startswith(gpus)]
     except (EngineError, ValueError):  # [N/A] for memory that GPU and CPU share
         return []
 

@@ -3,7 +3,7 @@
 1. A request goes to the server with the largest share of free capacity. If none is free, it waits.
 2. A server that fails is suspended: it gets no requests, and those that it did not answer go to other servers. It is
    tested like a new one after a pause that doubles each time, and then gets one request at a time until one succeeds.
-   A local server that died or hangs is restarted once.
+   A local server that died or hangs is restarted once. It is given up if it dies again, or hangs twice in a row.
 3. The request is the cause of a failure, not the server, if it fails again after a later request was completed. If no
    later request was completed, the last completed one is sent again, to find out whether the server works.
 4. A request is given up after three failures of which it may be the cause, or after two if the server refuses it
@@ -11,7 +11,8 @@
 5. The run stops, and can be resumed, if all servers fail five times in a row with the same error, or if no server was
    usable for too long. HTTP 429 (too many requests) never counts as the same error.
 
-All code here runs in one event loop; only the restart of a local server has a thread of its own.
+All code here runs in one event loop; a local server is restarted, and a folder of servers is read, in a thread of its
+own.
 """
 
 from __future__ import annotations
@@ -186,10 +187,8 @@ class ServerPool:
             )
 
     def _is_broken(self, server: Server) -> bool:
-        """Whether a server that failed must be restarted by this process."""
-        problem = server.failures.last_problem
-        hung = problem is not None and problem.hung
-        return not server.is_incompatible and self._source.is_broken(server.url, hung=hung)
+        """Whether a server that failed must be restarted or given up by this process."""
+        return not server.is_incompatible and self._source.is_broken(server.url, hung=server.failures.hung)
 
     async def _monitor_server(self, server: Server) -> None:
         """Test a server; when it is suspended, test it again after a pause, and restart it before if it is broken."""
@@ -197,6 +196,7 @@ class ServerPool:
             try:
                 await server.test(self._tests)
                 server.suspended.clear()
+                server.failures.hung = 0
                 if not server.failures.failed_requests:
                     self._restore(server)
                 self._update_active_servers()
@@ -223,6 +223,7 @@ class ServerPool:
                 f"{server.url} cannot be restarted ({error.strerror or error}); run the same command to resume"
             )
         else:
+            server.failures.hung = 0
             if message:
                 self._notify(message)
 
@@ -312,8 +313,8 @@ class ServerPool:
         """Add new servers; remove those that fail and are no longer registered."""
         if self._servers and not self._source.changes:
             return
-        with suppress(OSError):  # a network file system may be unavailable for a while
-            addresses = {address.url: address for address in self._source.addresses()}
+        with suppress(OSError):  # a network file system may be unavailable for a while, or slow: hence the thread
+            addresses = {address.url: address for address in await asyncio.to_thread(self._source.addresses)}
             for url, address in addresses.items():
                 if url not in self._servers:
                     server = Server(address, self._api, self._tls, self._options, is_remote=self._source.remote)

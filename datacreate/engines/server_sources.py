@@ -87,8 +87,11 @@ class ServerSource(ABC):
     def stop(self) -> None:  # noqa: B027
         """Stop the servers that were started."""
 
-    def is_broken(self, url: str, *, hung: bool) -> bool:
-        """Whether `repair` is needed: this process started the server, and it has ended or hangs."""
+    def is_broken(self, url: str, *, hung: int) -> bool:
+        """Whether `repair` is needed: this process started the server, and it has ended or hangs.
+
+        `hung` is the number of requests and tests in a row to which it sent nothing.
+        """
         return False
 
     def repair(self, url: str) -> str | None:
@@ -249,8 +252,8 @@ class LocalServer:
 class LocalServers(ServerSource):
     """The servers of one model on this machine. `prepare` returns their commands; it is called when they start.
 
-    A server that ends or hangs is restarted once, at the same address. One that hangs again is left running: it may
-    only have been slow.
+    A server that ends or hangs is restarted once, at the same address. It is stopped if it ends again, or hangs
+    twice in a row: the first time, it may only have been slow.
     """
 
     remote = False
@@ -288,9 +291,9 @@ class LocalServers(ServerSource):
             self._folder = None  # it is kept: the error names a log in it
             raise
 
-    def is_broken(self, url: str, *, hung: bool) -> bool:
+    def is_broken(self, url: str, *, hung: int) -> bool:
         server = self._servers.get(url)
-        return server is not None and (server.exit_code is not None or (hung and not server.restarted))
+        return server is not None and (server.exit_code is not None or hung > server.restarted)
 
     def repair(self, url: str) -> str | None:
         with self._lock:

@@ -148,17 +148,21 @@ def test_flashinfer_is_used_only_with_its_precompiled_kernels(
 
 @pytest.mark.usefixtures("on_a_gpu")
 @pytest.mark.parametrize(
-    ("gpus", "slots"),
+    ("gpus", "visible", "slots"),
     [
-        (["NVIDIA H100 80GB HBM3, 81559"], 1024),
-        (["NVIDIA A100-SXM4-80GB, 81920"], 256),
-        (["NVIDIA H200, 143771", "NVIDIA L40S, 46068"], 256),
-        (["No devices were found"], 256),
+        (["NVIDIA H100 80GB HBM3, 81559, 0, GPU-a1"], "0", 1024),
+        (["NVIDIA A100-SXM4-80GB, 81920, 0, GPU-a1"], "0", 256),
+        (["NVIDIA H200, 143771, 0, GPU-a1", "NVIDIA L40S, 46068, 1, GPU-b2"], "1,0", 256),
+        (["NVIDIA H200, 143771, 0, GPU-a1", "NVIDIA L40S, 46068, 1, GPU-b2"], "0", 1024),
+        (["NVIDIA H200, 143771, 0, GPU-a1", "NVIDIA L40S, 46068, 1, GPU-b2"], "GPU-a", 1024),
+        (["NVIDIA H200, 143771, 0, GPU-a1", "NVIDIA L40S, 46068, 1, GPU-b2"], "1", 256),
+        (["No devices were found"], "0", 256),
     ],
 )
 def test_a_gpu_gets_as_many_requests_as_vllm_processes_by_default(
-    gpus: list[str], slots: int, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    gpus: list[str], visible: str, slots: int, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: "\n".join(gpus) + "\n")
     assert VLLM.command(safetensors, ServerSettings(), Workload()).slots == slots
     assert VLLM.command(safetensors, ServerSettings(max_num_seqs=7), Workload()).slots == 7

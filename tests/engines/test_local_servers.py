@@ -13,7 +13,7 @@ import tempfile
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import psutil
@@ -138,7 +138,7 @@ def test_others_answer_while_a_local_server_is_restarted(
     class SlowlyRestarted(RemoteServers):
         remote = False
 
-        def is_broken(self, url: str, *, hung: bool) -> bool:
+        def is_broken(self, url: str, *, hung: int) -> bool:
             return url == server.url and server.stopping.is_set()
 
         def repair(self, url: str) -> str:
@@ -180,7 +180,7 @@ def test_an_error_at_a_restart_stops_the_run(
     class NotRestarted(RemoteServers):
         remote = False
 
-        def is_broken(self, url: str, *, hung: bool) -> bool:
+        def is_broken(self, url: str, *, hung: int) -> bool:
             return server.stopping.is_set()
 
         def repair(self, url: str) -> str:
@@ -247,6 +247,48 @@ def test_a_server_on_a_cpu_has_more_time_for_a_response(
     tls = ssl.create_default_context()
     made = server.Server(Address(url=url), ChatApi((MODEL,)), tls, EngineOptions(), is_remote=True)
     assert made.request_seconds == seconds
+
+
+def test_the_only_server_that_hangs_after_its_restart_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
+    hangs = tmp_path / "hangs"
+    silent = f"servers.Server._fault = lambda *_: servers.silent if Path({str(hangs)!r}).exists() else None"
+    servers = scripted_servers(
+        tmp_path / "log", first_line=f"from pathlib import Path; from tests.support import servers; {silent}"
+    )
+    options = EngineOptions().model_copy(update={"request_timeout": 0.5})
+    with closing(ModelClient(servers, ChatApi((MODEL,)), options)) as client:
+        client.start()
+        hangs.touch()
+        client.submit(Request(1, MESSAGES, json.dumps({"type": "array"}), Sampling(max_tokens=10)))
+        says = r"which this command started, does not answer in time .*; it failed again after a restart; run the same"
+        with pytest.raises(ServersUnavailable, match=says):
+            until(lambda: bool(client.poll(0.1)), 60)
+    assert psutil.Process().children() == []
+
+
+def test_requests_are_answered_while_a_folder_of_servers_is_read_slowly(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_pool, "_SCAN_SECONDS", 0.01)
+    is_ready, reading, is_answered = Event(), Event(), Event()
+
+    class SlowFolder(RemoteServers):
+        def addresses(self) -> tuple[Address, ...]:
+            if is_ready.is_set():
+                reading.set()
+                assert is_answered.wait(20)
+            return super().addresses()
+
+    with closing(ModelClient(SlowFolder([server.url, str(tmp_path)]), ChatApi((MODEL,)), EngineOptions())) as client:
+        client.start()
+        is_ready.set()
+        assert reading.wait(20)
+        client.submit(scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B")))
+        until(lambda: bool(client.poll(0.1)))
+        is_answered.set()
 
 
 def test_no_server_is_left_if_some_are_being_restarted_when_the_run_ends(

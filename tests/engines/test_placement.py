@@ -70,7 +70,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     def gpus(number: int, *others: int) -> None:
         sizes = [81559] * number + [*others]
         listing = "".join(f"GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i})\n" for i in range(len(sizes)))
-        memory = "".join(f"NVIDIA H100 80GB HBM3, {size}\n" for size in sizes)
+        memory = "".join(f"NVIDIA H100 80GB HBM3, {size}, {i}, GPU-{i}\n" for i, size in enumerate(sizes))
         script = f'#!/bin/sh\nif [ "$1" = -L ]; then printf "{listing}"; else printf "{memory}"; fi\n'
         (programs / "nvidia-smi").write_text(script)
         (programs / "nvidia-smi").chmod(0o755)
