@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
@@ -155,6 +156,11 @@ def _converted(content: bytes, ending: str) -> str:
     logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
     converter: Any = getattr(converters, _CONVERTED[ending])()
     try:
+        if _CONVERTED[ending] == "HtmlConverter":
+            page = import_module("bs4").BeautifulSoup(content, "html.parser")  # which markitdown depends on
+            for part in page(["nav", "footer"]):
+                part.extract()  # the menus of a site are not its text
+            content = page.encode()
         converted = converter.convert(BytesIO(content), markitdown.StreamInfo(extension=ending))
     except Exception as error:  # noqa: BLE001 (the libraries have no common error for damaged files)
         reason = str(error).splitlines()[0][:_MAX_REASON_CHARS] if str(error) else type(error).__name__

@@ -60,7 +60,10 @@ def test_text_is_cut_at_headings_and_sentences(tmp_path: Path) -> None:
 def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + passage(1).replace(". ", ".\r\n").encode())
     (tmp_path / "b.md").write_text(passage(2))
-    (tmp_path / "c.html").write_text(f"<html><head><style>p {{}}</style></head><body><p>{passage(3)}</p></body></html>")
+    (tmp_path / "c.html").write_text(
+        f"<html><head><style>p {{}}</style></head><body><nav><a href='/'>Home</a><nav>Menu</nav></nav>"
+        f"<p>{passage(3)}</p><footer>Imprint</footer></body></html>"
+    )
     (tmp_path / "d.pdf").write_bytes(pdf_of(passage(4)))
     (tmp_path / "e.docx").write_bytes(word_document(passage(5)))
     (tmp_path / "f.jsonl").write_text("".join(f'{{"id": {n}, "text": {json.dumps(passage(n))}}}\n' for n in (6, 7)))
