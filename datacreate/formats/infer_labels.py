@@ -257,7 +257,9 @@ def advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) ->
     """A sentence for the user with the option that would change the labels of the answer; "" if none would."""
     answer = task_format.roles.answer
     if answer is not None:
-        if isinstance(field_at(all_values[0], answer), bool | float):
+        value = field_at(all_values[0], answer)
+        has_objects = isinstance(value, list) and any(isinstance(part, dict) for part in value)
+        if has_objects or isinstance(value, bool | float):
             return ""
         option = _label_option(answer, [value_at(values, answer) for values in all_values])
         start = "for other labels" if task_format.labels else f"if {dotted(answer)} has a fixed set of values,"

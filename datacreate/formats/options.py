@@ -134,12 +134,20 @@ class ExampleOptions(Settings):
         return self
 
 
+_ADVICE_IN_LIST = (
+    "for objects in a list, write `enum` into the output of `datacreate schema infer` and give it as --format"
+)
+
+
 def named_field(example: Example, name: str, option: str) -> FieldPath:
     """The path of a field that the user names. Raises UsageError if the example lacks it."""
     fields = {".".join(path): path for path, _ in fields_of(example.values)}
     if name not in fields:
         existing = ", ".join(dotted(path) for path, _ in leaf_values(example.values))
-        raise UsageError(f"{option} {name}: the example has no such field; it has {existing}")
+        parent = fields.get(name.rpartition(".")[0])
+        is_in_list = parent and isinstance(field_at(example.values, parent), list)
+        advice = _ADVICE_IN_LIST if is_in_list else f"it has {existing}"
+        raise UsageError(f"{option} {name}: the example has no such field; {advice}")
     return fields[name]
 
 
@@ -155,7 +163,8 @@ def declared_schemas(example: Example, format_options: FormatOptions) -> dict[Fi
         first = value[0] if is_list else value
         if not isinstance(first, str | int | float):
             kind = {"array": "a list", "object": "an object"}.get(JSON_TYPES[type(value)], "null")
-            raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
+            advice = _ADVICE_IN_LIST if kind == "a list" and value else "put a value there"
+            raise UsageError(f"{option} {name}: the example has {kind} there; {advice}")
         if path in schemas:
             raise UsageError(f"{name} has both --labels and --range; give one of them")
         limits = _enum(texts, type(first), argument) if option == "--labels" else _range(texts, type(first), argument)

@@ -309,6 +309,7 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
     ("overrides", "message"),
     [
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
+        ({"labels": {"text.kind": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
         ({"labels": {"text": "complaint,Complaint"}}, "two or more different values; case does not count"),
         ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer; give one"),
@@ -323,6 +324,14 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
 def test_overrides_must_fit_the_example(overrides: dict[str, dict[str, str]], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         inferred(examples.REVIEW, **overrides)
+
+
+@pytest.mark.parametrize("name", ["entities", "entities.label"])
+def test_labels_of_objects_in_a_list_need_a_format(name: str) -> None:
+    values = {"text": "Replace NP-200.", "entities": [{"span": "NP-200", "label": "PRODUCT"}]}
+    assert "--labels" not in inferred(values, answer="entities").notes[0]
+    with pytest.raises(UsageError, match=f"--labels {name}: .* write `enum` into the output of"):
+        inferred(values, labels={name: "PRODUCT,SITE"})
 
 
 @pytest.mark.parametrize("value", [2**63, {1, 2}, {1: "x"}, b"x"])
