@@ -58,13 +58,15 @@ def test_another_instruction_is_another_run(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=15, **{**FIELDS, "instruction": f"@{tmp_path / 'task.txt'}"})
 
 
-def test_an_instruction_beside_an_example_stands_in_the_system_message(tmp_path: Path, model: str) -> None:
+def test_an_instruction_beside_an_example_stands_in_the_system_message_and_the_card(tmp_path: Path, model: str) -> None:
     plain, instructed = ScriptedClient(answering()), ScriptedClient(answering())
     make(tmp_path / "plain", model, plain, count=10)
     make(tmp_path / "instructed", model, instructed, count=10, instruction=TASK)
     system, user = prompts(plain)[0]
     assert system == "You write data for training language models."
     assert prompts(instructed)[0] == (f"{system}\n\n{TASK}", user)
+    card = (tmp_path / "instructed" / "README.md").read_text()
+    assert "from the formatting example and the instruction below, with" in card
 
 
 def test_a_format_file_takes_the_place_of_an_example(tmp_path: Path, model: str) -> None:
