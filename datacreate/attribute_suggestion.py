@@ -29,8 +29,8 @@ _MAX_TOKENS = 800
 _POLL_SECONDS = 0.5
 _SHOWN_EXAMPLES = 3  # formatting examples in the prompt
 
-_USABLE_TEXT = re.compile(r"(?=.*\w)[^]\[{}\"]{1,60}")
-"""The name of a dimension or a value: a few words, without brackets and quotes of JSON."""
+_USABLE_TEXT = re.compile(r"(?=.*\w)[^]\[{}\"\x00-\x1f\x7f-\x9f]{1,60}")
+"""The name of a dimension or a value: a few words, without brackets and quotes of JSON and control characters."""
 
 
 class _Proposal(FrozenModel):

@@ -302,7 +302,7 @@ def proposing(*texts: str) -> ScriptedClient:
 
 
 PROPOSED = [
-    {"dimension": " Topic: ", "values": ["sport", "Sport", "cats and\ndogs", "yes", "x" * 90, "]},{", "..."]},
+    {"dimension": " Topic: ", "values": ["sport", "Sport", "cats and\ndogs", "yes", "x" * 90, "]},{", "...", "a\x07"]},
     {"dimension": "label", "values": ["entailment", "neutral"]},
     {"dimension": "topic", "values": ["a", "b"]},
     {"dimension": "tone", "values": ["angry"]},
