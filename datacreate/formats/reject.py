@@ -48,7 +48,8 @@ class RejectReason(StrEnum):
     CONTAMINATED = "contaminated", "try another example, or compare with other sets in --decontaminate"
     # The verifier finds another answer more probable.
     REJECTED_BY_VERIFIER = "rejected_by_verifier", "try another model, another --verifier, or --verify keep"
-    OVER_QUOTA = "over_quota"  # its label, or a value of its attributes, has all its examples
+    # Its label, or a value of its attributes, has all its examples.
+    OVER_QUOTA = "over_quota", "the missing labels are too rare; try another model, --verifier or --label-ratio"
     NOT_NEEDED = "not_needed"  # valid, but the requested count was reached
 
 
