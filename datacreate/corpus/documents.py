@@ -177,12 +177,12 @@ def cleaned(text: str) -> str:
 def _rows(file: Path, field: str | None, note: Callable[[str], None]) -> Iterator[Document]:
     """The rows of a table with a text in `field`; without `field`, the first row shows which one has the text."""
     rows_without_text = 0
-    for row in _readable_rows(file, note):
+    for number, row in enumerate(_readable_rows(file, note), 1):  # `row.number` can be a line with several rows
         if field is None and not row.error:
             field = _text_field(row.values, file)
         text = row.values.get(field) if field else None
         if isinstance(text, str) and text.strip():
-            yield Document(file, row.number, cleaned(text), is_markdown=False)
+            yield Document(file, number, cleaned(text), is_markdown=False)
         else:
             rows_without_text += 1
     if rows_without_text:

@@ -69,17 +69,19 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "f.jsonl").write_text("".join(f'{{"id": {n}, "text": {json.dumps(passage(n))}}}\n' for n in (6, 7)))
     (tmp_path / "g.csv").write_text(f'body\n"{passage(8)}"\n')
     parquet.write_table(pa.table({"text": [passage(9)], "title": ["t"]}), tmp_path / "h.parquet")
+    (tmp_path / "i.json").write_text(json.dumps([{"text": passage(n)} for n in (10, 11)]))  # one line
     (tmp_path / "ignored.bin").write_bytes(b"\0\1")
-    (tmp_path / ".hidden.md").write_text(passage(10))
+    (tmp_path / ".hidden.md").write_text(passage(12))
     passages = opened(tmp_path, tmp_path)
     found = all_of(passages)
     assert [(Path(each.file).name, each.row) for each in found] == [
         *(("a.txt", None), ("b.md", None), ("c.html", None), ("d.pdf", None), ("e.docx", None)),
-        *(("f.jsonl", 1), ("f.jsonl", 2), ("g.csv", 2), ("h.parquet", 1)),
+        *(("f.jsonl", 1), ("f.jsonl", 2), ("g.csv", 1), ("h.parquet", 1), ("i.json", 1), ("i.json", 2)),
     ]
     for number, each in enumerate(found, 1):
         assert each.text.split() == passage(number).split()
     assert passages.notes == ()
+    assert passages.counts["documents"] == 11
     assert "\r" not in found[0].text
 
 
