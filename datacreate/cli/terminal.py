@@ -111,16 +111,16 @@ class TerminalProgress(Progress):
             say(text)
 
     def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
-        more = ""
-        if stats.waiting and stats.accepted < count:
-            more += f"; {stats.waiting} wait for the label-noise check"
+        more, waiting = "", stats.verification.num_waiting
+        if waiting and stats.accepted < count:
+            more += f"; {waiting} wait for the label-noise check"
         if rejects := stats.rejects.most_common():
             reasons = [f"{count_of_reason} {reason.replace('_', ' ')}" for reason, count_of_reason in rejects]
             more += f"; rejected: {', '.join(reasons[:_MAX_REASONS])}"
         if rest := sum(count_of_reason for _, count_of_reason in rejects[_MAX_REASONS:]):
             more += f" and {rest} more"
         undecided = f" ({ahead} more are not decided yet)" if ahead and stats.accepted < count else ""
-        decided = stats.accepted + stats.waiting
+        decided = stats.accepted + waiting
         accepted_share = (decided + 1) / (decided + stats.rejects.total() + 1)
         tokens = stats.generated_tokens + tokens_ahead
         self._count("", "examples" + undecided, stats.accepted, count, more, (decided, ahead), accepted_share, tokens)

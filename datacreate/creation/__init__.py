@@ -6,7 +6,7 @@ Modules in reading order:
     plan.py                  everything that is decided before the first request
     recipe.py                what a recipe decides: the method, and defaults of options
     run_models.py            the models of a run and their clients
-    request_size.py          how many examples a request asks for, and how long the response may be
+    requests.py              what a request shows and asks for, how many examples, how long the response may be
     pipeline.py              the requests in flight; scoring beside generation
     state.py                 which requests are made; replay of the log
     acceptance.py            what is accepted: from a completion to a commit

@@ -3,68 +3,32 @@
 An example is accepted if it is not a copy, passes the filters, then the verifier (if labels are verified), then the
 quotas.
 
-With fixed labels the first scored examples wait until the label-noise check has decided and the verifier is
-calibrated; then `release` decides about them, request by request. Waiting examples already count for the filters and
-can be parents, even if they are dropped later: both depend only on the text, which verification does not change.
+Examples may wait for the label-noise check (`RunVerification` in runs/stats.py); then `release` decides about them.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from datacreate.creation.plan import RunPlan
 from datacreate.creation.quotas import RunQuotas
+from datacreate.creation.requests import PendingRequest
 from datacreate.engines.request import Completion
 from datacreate.filters.filter import Filter, first_reject
 from datacreate.formats.candidate import Candidate, CopyChecks
-from datacreate.formats.example import Example, Json, shorten, value_at
-from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.example import shorten
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.response import parse_completion
-from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import PermutedPrompt, make_label_prompt
 from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.stats import RunStats
 from datacreate.selection.embeddings import PassedVectors
-from datacreate.selection.queue import Parent
 from datacreate.verification.scoring import NO_SCORES, Scored, disagreement, final_label, round_probabilities
-
-
-@dataclass(frozen=True)
-class PendingRequest:
-    """A request that is made and not committed yet: what its prompt shows and asks for."""
-
-    number: int
-    parent: Parent
-    encoding: PromptEncoding  # it has pseudo-labels if the verifier will assign the labels
-    labels: tuple[Json, ...] | None  # the label of each example to write; None if no labels are assigned
-    content: RequestContent
-    attributes: Mapping[str, str]  # dimension -> value
-    other_shots: tuple[Example, ...]  # examples that the prompt shows beside the parent
-    generator: int = 0  # index of the generator
-
-    @cached_property
-    def parent_example(self) -> Example:
-        """The parent as an example; one without fields if the prompt shows none."""
-        return Example(json.loads(self.parent.line or "{}"))
-
-    @property
-    def shown(self) -> tuple[Example, ...]:
-        """The examples that the prompt shows, the parent first."""
-        return (self.parent_example, *self.other_shots) if self.parent.line else ()
-
-    @cached_property
-    def shown_keys(self) -> set[str]:
-        """`Candidate.exact_key` of the examples that the prompt shows: copies of them are rejected."""
-        return {Candidate.of(example.values, self.encoding.format).exact_key for example in self.shown}
 
 
 @dataclass
@@ -83,40 +47,25 @@ class ParsedCompletion:
 
 
 class Acceptance:
-    """Decides which examples of a run are accepted, and knows those that wait for the label-noise check.
+    """Decides which examples of a run are accepted.
 
     Its decisions depend on all commits so far, so completions are given to `make_commit` in the order of the requests.
-    It changes filters and quotas when it makes a commit; the caller adds the commit to `stats` before the next one.
+    It changes filters and quotas when it makes a commit; `RunState` adds it to `stats` before the next one.
     """
 
     def __init__(
         self, plan: RunPlan, stats: RunStats, count: int, filters: Sequence[Filter], vectors: PassedVectors | None
     ) -> None:
         self._plan = plan
-        self._stats = stats
         self._filters = filters
         self._embedder = vectors.embedder if vectors else None
         # Coverage needs the vector of every example that passed; filters add those that they need.
         self._vectors = vectors if plan.strategy.queue == "farthest_first" else None
         self._format = plan.encoding.format
-        self._verification = plan.spec.verification
+        self._verification = stats.verification
         self._copies = CopyChecks(plan.spec.examples, self._format)
-        self._waiting: deque[Commit] = deque()  # those with examples that wait for the label-noise check
         self.passed = 0  # number of examples that are accepted or wait
         self.quotas = RunQuotas.of(plan.spec, self._format, count)
-
-    @property
-    def awaits_label_noise_check(self) -> bool:
-        """Whether scored examples wait for the label-noise check."""
-        if self._verification is None or self._verification.mode == "keep":
-            return False
-        label_noise_check = self._stats.label_noise_check
-        return label_noise_check is not None and not label_noise_check.decided
-
-    @property
-    def next_released(self) -> int | None:
-        """The number of the earliest request with waiting examples, which `release` decides next; None without one."""
-        return self._waiting[0].request_number if self._waiting else None
 
     def parse(self, request: PendingRequest, completion: Completion) -> ParsedCompletion:
         """Parse and validate a completion, in any order of requests; nothing is accepted or counted yet.
@@ -131,7 +80,7 @@ class Acceptance:
         for candidate_filter in self._filters:
             candidate_filter.prefetch(list(candidates.values()))
         label_prompts = {}
-        if self._verification:
+        if self._verification.mode != "off":
             for index, candidate in candidates.items():
                 if not self._find_reject(candidate, request) and (prompt := self._label_prompt(candidate)):
                     label_prompts[index] = prompt
@@ -155,20 +104,19 @@ class Acceptance:
 
     def _label_prompt(self, candidate: Candidate) -> PermutedPrompt | None:
         """The prompt that asks the verifier for the label of an example; None if its answers cannot be scored."""
-        assert self._verification, "the caller checks it"
-        spec, by_letter = self._plan.spec, self._verification.scored_by_letter
-        values = candidate.example.values
+        spec, values = self._plan.spec, candidate.example.values
+        assert spec.verification, "the caller checks it"
+        by_letter = spec.verification.scored_by_letter
         prompt = make_label_prompt(self._format, values, scored_by_letter=by_letter, instruction=spec.instruction)
         return PermutedPrompt(prompt, f"{spec.seed}:{prompt.text}") if prompt else None
 
     def make_commit(self, parsed: ParsedCompletion) -> Commit:
         """Decide about each example of a completion, and choose the next parents; returns all of it as a commit.
 
-        While the label-noise check has not decided, scored examples are kept in `Commit.waiting` for `release`. All
-        label prompts of the completion must have their scores, and all earlier commits must be in `stats`.
+        All label prompts of the completion must have their scores.
         """
         request, completion = parsed.request, parsed.completion
-        must_wait = self.awaits_label_noise_check
+        must_wait = self._verification.must_wait
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -184,7 +132,7 @@ class Acceptance:
                 self._add_passed(result, request.number)
                 passed.append(result)
         values = tuple(dict(candidate.example.values) for candidate in passed)
-        commit = Commit(
+        return Commit(
             request_number=request.number,
             parent=request.parent_example.id,
             parent_depth=request.parent.depth,
@@ -202,9 +150,6 @@ class Acceptance:
             thoughts=completion.thoughts,
             thinking_tokens=completion.thinking_tokens,
         )
-        if commit.waiting:
-            self._waiting.append(commit)
-        return commit
 
     def _accept_or_reject(
         self, candidate: Candidate, request: PendingRequest, scores: Sequence[float] | None
@@ -217,14 +162,14 @@ class Acceptance:
         """
         if reject := self._find_reject(candidate, request):
             return reject, None
-        if not self._verification:
+        if self._verification.mode == "off":
             return self._accept(candidate, request.attributes), None
         if scores is None:
             return candidate.reject(RejectReason.REJECTED_BY_VERIFIER, NO_SCORES), None
         is_labeled = not request.encoding.pseudo_labels
         assigned = self._format.answers.right_index(candidate.example.values) if is_labeled else None
         scored = Scored(assigned, final=None, accepted=False, probabilities=round_probabilities(scores))
-        if self.awaits_label_noise_check:
+        if self._verification.must_wait:
             return candidate, scored
         return self._verify(candidate, scored, request.number, request.attributes)
 
@@ -236,9 +181,8 @@ class Acceptance:
         Returns the example, with another label if the verifier corrects it, or its reject; and the verifier's result
         with the final label.
         """
-        assert self._verification is not None, "the caller checks it"
-        calibrated = self._stats.calibrated(scored.probabilities)
-        assigned = None if self._stats.pseudo_labels else scored.assigned
+        calibrated = self._verification.check.calibrated(scored.probabilities)
+        assigned = None if self._verification.check.pseudo_labels else scored.assigned
         scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request_number))
         values, answers = candidate.example.values, self._format.answers
         if scored.final is None:
@@ -266,12 +210,11 @@ class Acceptance:
     def release(self) -> Commit | None:
         """Decide about the waiting examples of the earliest request that has some; returns this as a second commit.
 
-        Returns None if nothing waits, or if the label-noise check has not decided. The commit must be in `stats` before
-        the next call.
+        Returns None if nothing waits, or if the label-noise check has not decided.
         """
-        if self.awaits_label_noise_check or not self._waiting:
+        if self._verification.must_wait or not self._verification.waiting:
             return None
-        commit = self._waiting.popleft()
+        commit = self._verification.waiting[0]
         accepted: list[Candidate] = []
         rejects: list[Reject] = []
         verified: list[Scored] = []
@@ -300,33 +243,22 @@ class Acceptance:
             attributes=commit.attributes,
         )
 
-    def add_logged(self, commit: Commit) -> None:
-        """Add a commit from the log to filters and quotas, as `make_commit` or `release` did when they made it.
+    def add_logged(self, record: Commit | Decision) -> None:
+        """Add a record from the log to quotas and filters, as `make_commit` or `release` did with a new commit.
 
-        Nothing is decided again: the commit says what was accepted.
+        Nothing is decided again: a commit says what was accepted. Filters keep a row that a reviewer removed: it must
+        not come back.
         """
-        candidates = [Candidate.of(values, self._format) for values in commit.accepted]
-        for candidate in candidates:
-            self.quotas.add(self._label(candidate), commit.attributes)
-        if commit.released:
-            waited = self._waiting.popleft().waiting
-            originals = [values for values, scored in zip(waited, commit.scored, strict=True) if scored.accepted]
-            for values, candidate in zip(originals, candidates, strict=True):
-                self._add_relabeled(Candidate.of(values, self._format), candidate, commit.request_number)
+        self.quotas.add_record(record)
+        if isinstance(record, Commit) and record.released:
+            waited = self._verification.waiting[0].waiting
+            originals = [values for values, scored in zip(waited, record.scored, strict=True) if scored.accepted]
+            for rows in zip(originals, record.accepted, strict=True):
+                original, relabeled = (Candidate.of(values, self._format) for values in rows)
+                self._add_relabeled(original, relabeled, record.request_number)
             return
-        for candidate in (*candidates, *(Candidate.of(values, self._format) for values in commit.waiting)):
-            self._add_passed(candidate, commit.request_number)
-        if commit.waiting:
-            self._waiting.append(commit)
-
-    def apply_decision(self, decision: Decision) -> None:
-        """Count the rows that a reviewer removed and added. Filters keep a removed text: it must not come back."""
-        if decision.removed:
-            self.quotas.remove(value_at(decision.removed, self._format.roles.answer), decision.attributes)
-        if decision.added:
-            candidate = Candidate.of(decision.added, self._format)
-            self.quotas.add(self._label(candidate), decision.attributes)
-            self._add_passed(candidate, decision.request_number)
+        for values in record.passed if isinstance(record, Commit) else filter(None, [record.added]):
+            self._add_passed(Candidate.of(values, self._format), record.request_number)
 
     def _find_reject(self, candidate: Candidate, request: PendingRequest) -> Reject | None:
         """The reject of a valid example that is a copy, does not pass the filters or is not needed; else None."""
@@ -339,7 +271,7 @@ class Acceptance:
             return reject
         if self.quotas.missing <= 0:
             return candidate.reject(RejectReason.NOT_NEEDED)
-        if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
+        if self._verification.label_is_final and self.quotas.label_is_full(candidate.example.values):
             return candidate.reject(RejectReason.OVER_QUOTA)
         if full := self.quotas.full_attribute(request.attributes):
             return candidate.reject(RejectReason.OVER_QUOTA, full)
@@ -351,21 +283,12 @@ class Acceptance:
             return candidate.reject(RejectReason.COPIED_EXAMPLE)
         return first_reject(self._filters, candidate)
 
-    @property
-    def _label_is_final(self) -> bool:
-        """Whether an example keeps the label that it was written with, whatever the verifier finds."""
-        label_noise_check = self._stats.label_noise_check
-        if label_noise_check is not None and not label_noise_check.decided:
-            return False
-        relabels = self._verification is not None and self._verification.mode == "relabel"
-        return not relabels and not self._stats.pseudo_labels
-
     def _accept(self, candidate: Candidate, attributes: Mapping[str, str]) -> Candidate | Reject:
         """Count the example and return it, or return its reject if the quota of its label or an attribute is full."""
         full_attribute = self.quotas.full_attribute(attributes)
-        if full_attribute or self.quotas.label_is_full(self._label(candidate)):
+        if full_attribute or self.quotas.label_is_full(candidate.example.values):
             return candidate.reject(RejectReason.OVER_QUOTA, full_attribute or "")
-        self.quotas.add(self._label(candidate), attributes)
+        self.quotas.add(candidate.example.values, attributes)
         return candidate
 
     def _add_relabeled(self, original: Candidate, relabeled: Candidate, request_number: int) -> None:
@@ -380,7 +303,3 @@ class Acceptance:
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.embedding_text)
         self.passed += 1
-
-    def _label(self, candidate: Candidate) -> Json:
-        """The value of the answer field, which counts for the quotas of labels; None if the format has none."""
-        return value_at(candidate.example.values, self._format.roles.answer)

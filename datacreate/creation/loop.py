@@ -12,7 +12,7 @@ import platform
 import socket
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import scoring_system_message
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
-from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
+from datacreate.runs.log import LogWriter, SessionStart, first_checksum
 from datacreate.runs.stats import RunSummary
 from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.signals import Signals, caught_signals, deferred
@@ -181,11 +181,7 @@ class _Session:
         A signal does not interrupt a step of the loop: the next step raises Stopped.
         """
         try:
-            with ExitStack() as stack:
-                stack.enter_context(deferred())
-                self.lock.check()
-                self.log = LogWriter(self.directory.log_path, self.checksum)
-                stack.callback(self.log.close)
+            with deferred(), closing(LogWriter(self.directory.log_path, self.checksum, self.lock)) as self.log:
                 self._loop(self.log, Pipeline(self.state, clients), signals)
         except StorageError:  # the last commit may be missing in the log
             raise
@@ -200,13 +196,11 @@ class _Session:
         Raises Stopped after a signal, NoProgress after too many requests without an accepted example, and the errors
         of locks, log and servers.
         """
-        state = self.state
+        state, label_noise_check = self.state, self.state.stats.verification.check
         # Uncommitted requests were made before the latest commit; allow for them.
         max_requests = _MAX_REQUESTS_WITHOUT_ACCEPTED + self.stored_config.spec.max_uncommitted
-        start = SessionStart(round(time.time(), 3), _environment())
-        log.write([start], state.advance(start))
+        state.advance(SessionStart(round(time.time(), 3), _environment()), log)
         self.progress.update(state.stats, self.stored_config.count, *pipeline.uncommitted)
-        self._commit_released(log)  # an earlier session may have ended before it did this
         while not state.is_finished:
             if signals.received:
                 done = f"{state.stats.accepted} of {self.stored_config.count} examples"
@@ -216,27 +210,14 @@ class _Session:
             pipeline.submit()
             pipeline.poll(_POLL_SECONDS)
             while not state.is_finished and (parsed := pipeline.next_completed()) is not None:
-                self._commit(state.acceptance.make_commit(parsed), log)
-                self._commit_released(log)
+                was_decided = label_noise_check.decided
+                state.advance(parsed, log)
+                if label_noise_check.decided and not was_decided:
+                    self.progress.notify(label_noise_check.result)
                 if state.stats.requests_since_accepted >= max_requests and not state.is_finished:
                     raise NoProgress(self._no_progress_message())
             self.progress.update(state.stats, self.stored_config.count, *pipeline.uncommitted)
         pipeline.abort()
-
-    def _commit(self, commit: Commit, log: LogWriter) -> None:
-        """Advance the state by a commit, and write it to the log with the parents of the next requests."""
-        label_noise_check = self.state.stats.label_noise_check
-        was_decided = label_noise_check is None or label_noise_check.decided
-        parents = self.state.advance(commit)
-        if label_noise_check and label_noise_check.decided and not was_decided:
-            self.progress.notify(label_noise_check.result)
-        self.lock.check()  # just before writing, which only one process may do
-        log.write([commit], parents)
-
-    def _commit_released(self, log: LogWriter) -> None:
-        """Commit the examples that waited for the label-noise check, if it has decided and more are needed."""
-        while not self.state.is_finished and (commit := self.state.acceptance.release()) is not None:
-            self._commit(commit, log)
 
     def save(self) -> RunSummary:
         """Write train.jsonl and the other results; returns the summary.

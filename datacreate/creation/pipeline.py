@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
-from datacreate.creation.acceptance import ParsedCompletion, PendingRequest
+from datacreate.creation.acceptance import ParsedCompletion
+from datacreate.creation.requests import PendingRequest
 from datacreate.creation.run_models import ModelClients
 from datacreate.creation.state import RunState
 from datacreate.engines.model_client import ModelClient
@@ -92,7 +93,7 @@ class Pipeline:
     def _add_completion(self, completion: Completion) -> None:
         """Parse the completion of a generation request, and queue the label prompts of its examples."""
         number = completion.request_id
-        self._parsed[number] = parsed = self._state.acceptance.parse(self._generating.pop(number), completion)
+        self._parsed[number] = parsed = self._state.parse(self._generating.pop(number), completion)
         for label_prompt in parsed.label_prompts.values():
             for permutation in label_prompt.permutations:
                 heappush(self._to_score, _Scoring(number, parsed.unscored, label_prompt, permutation))

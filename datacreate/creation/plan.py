@@ -19,7 +19,7 @@ from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.creation.decontamination_sets import find_decontamination_sets, with_names
 from datacreate.creation.quotas import checked_label_ratio
 from datacreate.creation.recipe import METHODS, Method, choose_strategy, sampling_of, verify_mode
-from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, ResponseLimits, max_uncommitted_requests
+from datacreate.creation.requests import DEFAULT_NUM_EXAMPLES, RequestSize, ResponseLimits, max_uncommitted_requests
 from datacreate.creation.run_models import ModelClients, thinking_limit
 from datacreate.engines.request import Sampling
 from datacreate.engines.server_sources import RemoteServers

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from datacreate.creation.recipe import METHODS
 from datacreate.errors import UsageError
-from datacreate.formats.example import Json
+from datacreate.formats.example import FieldPath, Json, value_at
 from datacreate.formats.roles import canonical_label
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.runs.decisions import Decision
+from datacreate.runs.log import Commit
 from datacreate.settings import check_shares
 
 _ROUNDING = 1e-9  # so that a third of 9 is 3, not 2
@@ -48,19 +50,12 @@ class ValueQuotas:
         may_exceed_floor = self._spare > 0 and until_floor >= 0
         return max(0, until_floor + may_exceed_floor)
 
-    def add(self, value: Json) -> None:
-        """Count an accepted example with this value."""
+    def add(self, value: Json, sign: int = 1) -> None:
+        """Count an accepted example with this value; with `sign` -1, one that is no longer accepted."""
         key = canonical_label(value)
-        if self._accepted[key] == self._floors[key]:
-            self._spare -= 1
-        self._accepted[key] += 1
-
-    def remove(self, value: Json) -> None:
-        """Subtract an example with this value that is no longer accepted."""
-        key = canonical_label(value)
-        self._accepted[key] -= 1
-        if self._accepted[key] == self._floors[key]:
-            self._spare += 1
+        if min(self._accepted[key], self._accepted[key] + sign) == self._floors[key]:
+            self._spare -= sign
+        self._accepted[key] += sign
 
     def assign(self, count: int, rng: random.Random) -> list[Json]:
         """Choose `count` values for the examples of one request, in proportion to what each value still needs.
@@ -90,9 +85,16 @@ class RunQuotas:
     needs some, and any such combination can be assigned. So every run can be finished.
     """
 
-    def __init__(self, labels: ValueQuotas | None, dimensions: Mapping[str, Mapping[str, float]], count: int) -> None:
-        """`labels`: None if they have no quotas. `dimensions`: name -> value -> its share."""
+    def __init__(
+        self,
+        labels: ValueQuotas | None,
+        dimensions: Mapping[str, Mapping[str, float]],
+        count: int,
+        answer: FieldPath | None = None,
+    ) -> None:
+        """`labels`: None if they have no quotas. `dimensions`: name -> value -> its share. `answer` has the label."""
         self.labels = labels
+        self._answer = answer
         self._attributes = {
             name: ValueQuotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
         }
@@ -107,7 +109,8 @@ class RunQuotas:
         labels = None
         if task_format.labels and METHODS[spec.recipe].assigns_labels:
             labels = ValueQuotas(task_format.labels, count, list((spec.label_ratio or {}).values()))
-        return cls(labels, {dimension.name: dimension.shares for dimension in spec.attributes}, count)
+        dimensions = {dimension.name: dimension.shares for dimension in spec.attributes}
+        return cls(labels, dimensions, count, task_format.roles.answer)
 
     def assign_attributes(self, request_number: int, examples_per_request: float, rng: random.Random) -> dict[str, str]:
         """Draw a value of each dimension for a new request; returns dimension -> value.
@@ -144,33 +147,27 @@ class RunQuotas:
         """How many more examples each value of a dimension needs."""
         return {value: self._attributes[name].remaining(value) for value in self._requests[name]}
 
-    def label_is_full(self, label: Json) -> bool:
-        """Whether no more example with this label can be accepted; False if labels have no quotas."""
-        return self.labels is not None and not self.labels.remaining(label)
+    def label_is_full(self, values: Mapping[str, Json]) -> bool:
+        """Whether no more example with the label of this one can be accepted; False if labels have no quotas."""
+        return self.labels is not None and not self.labels.remaining(value_at(values, self._answer))
 
     def full_attribute(self, attributes: Mapping[str, str]) -> str | None:
         """The first of these values that may not have another example, as `topic: sport`; None without one."""
         full = (f"{name}: {value}" for name, value in attributes.items() if not self._attributes[name].remaining(value))
         return next(full, None)
 
-    def add(self, label: Json, attributes: Mapping[str, str]) -> None:
-        """Count an accepted example with this label and these values."""
-        self.missing -= 1
-        for quotas, value in self._quotas_of(label, attributes):
-            quotas.add(value)
-
-    def remove(self, label: Json, attributes: Mapping[str, str]) -> None:
-        """Subtract an example with this label and these values that is no longer accepted."""
-        self.missing += 1
-        for quotas, value in self._quotas_of(label, attributes):
-            quotas.remove(value)
-
-    def _quotas_of(self, label: Json, attributes: Mapping[str, str]) -> Iterator[tuple[ValueQuotas, Json]]:
-        """The quotas that an example counts for, each with its value."""
+    def add(self, values: Mapping[str, Json], attributes: Mapping[str, str], sign: int = 1) -> None:
+        """Count an accepted example with these attributes; with `sign` -1, one that is no longer accepted."""
+        self.missing -= sign
         if self.labels:
-            yield self.labels, label
+            self.labels.add(value_at(values, self._answer), sign)
         for name, value in attributes.items():
-            yield self._attributes[name], value
+            self._attributes[name].add(value, sign)
+
+    def add_record(self, record: Commit | Decision) -> None:
+        """Count the rows that a record of the log adds to the training set, or removes from it."""
+        for values, sign in record.changes:
+            self.add(values, record.attributes, sign)
 
 
 def checked_label_ratio(config: CreateConfig, task_format: TaskFormat) -> dict[str, float] | None:

@@ -1,9 +1,9 @@
 """The state of a run: its statistics, its acceptance of examples, and the requests to submit.
 
-The state changes with each record of the log, in two ways. `advance` takes a new record, such as the commit that
-`Acceptance` made, and chooses the parents of the next requests; the caller logs both in one line. `replay` takes such a
-line in a later session, and makes the requests with the parents that it names. So a resumed run has the same state and
-the same requests, without choosing, embedding or scoring twice.
+The state changes with each line of the log, in two ways. `advance` makes a new line: it decides about the examples of a
+completion, chooses the parents of the next requests, and writes both to the log. `replay` takes such a line in a later
+session, and makes the requests with the parents that it names. So a resumed run has the same state and the same
+requests, without choosing, embedding or scoring twice.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from datacreate.creation.acceptance import Acceptance, PendingRequest
+from datacreate.creation.acceptance import Acceptance, ParsedCompletion
 from datacreate.creation.plan import RunPlan
+from datacreate.creation.requests import PendingRequest
 from datacreate.engines.request import Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.filter import Filter
-from datacreate.formats.example import Json
 from datacreate.formats.response import build_response_schema
 from datacreate.prompts.generation import chat_prompt
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, LogRecord, example_line
+from datacreate.runs.log import Commit, LogLine, LogRecord, LogWriter, SessionStart, example_line
 from datacreate.runs.stats import RunStats
 from datacreate.selection.embeddings import PassedVectors
 from datacreate.selection.queue import (
@@ -60,11 +60,14 @@ class RunState:
         self._plan = plan
         self._count = count
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
-        self._schema = lru_cache(maxsize=1024)(self._build_schema)
+        self._schema = lru_cache(maxsize=1024)(
+            lambda labels, pseudo: build_response_schema(self._encodings[pseudo], spec.num_examples, labels)
+        )
         self._queue = _make_queue(plan, count, vectors)
         self._shots = Shots(plan.formatting_examples, spec.shots, task_format)
         self.stats = RunStats(spec, task_format)
-        self.acceptance = Acceptance(plan, self.stats, count, filters, vectors)
+        self._acceptance = Acceptance(plan, self.stats, count, filters, vectors)
+        self.parse = self._acceptance.parse
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # number of requests made so far
         self._accepted_per_request = _PRIOR_RATE * spec.num_examples  # an average that includes waiting examples
@@ -74,24 +77,26 @@ class RunState:
         """Whether the run has all of its examples."""
         return self.stats.accepted >= self._count
 
-    def advance(self, record: LogRecord) -> list[int]:
-        """Add a new record to the state, then make as many requests as are needed now.
+    def advance(self, event: SessionStart | ParsedCompletion, log: LogWriter) -> None:
+        """Log the start of a session or the commit of a completion; then all commits of examples that waited, if any.
 
-        Returns the numbers of the parents of these requests, in order, for the log. A commit must be the one that
-        `acceptance` made last: filters and quotas have its examples already.
+        After each of these records as many requests are made as are needed then; its line names their parents. The
+        completion must be that of the earliest uncommitted request, with all its scores.
         """
-        self._add_record(record)
-        parents: list[int] = []
-        while self._needs_request and (parent := self._next_parent()):
-            self._make_request(parent)
-            parents.append(parent.number)
-        return parents
+        record: LogRecord | None = event if isinstance(event, SessionStart) else self._acceptance.make_commit(event)
+        while record:
+            self._add_record(record)
+            parents: list[int] = []
+            while self._needs_request and (parent := self._next_parent()):
+                self._make_request(parent)
+                parents.append(parent.number)
+            log.write([record], parents)
+            record = None if self.is_finished else self._acceptance.release()
 
     def _add_record(self, record: LogRecord) -> None:
-        """Add a record to all parts of the state; `acceptance` has a commit already, since it made or replayed it."""
+        """Add a record to all parts of the state but `_acceptance`, which has it already."""
         self.stats.add_record(record)
         if isinstance(record, Decision):
-            self.acceptance.apply_decision(record)
             self._shots.replace(record.removed, record.added)
         elif isinstance(record, Commit):
             self._add_result(record)
@@ -107,12 +112,15 @@ class RunState:
         """
         record = line.record
         if isinstance(record, Commit):
-            expected = self.acceptance.next_released
-            if not record.released:
-                expected = self.to_submit.popleft().number if self.to_submit else None
+            waiting, to_submit = self.stats.verification.waiting, self.to_submit
+            if record.released:
+                expected = waiting[0].request_number if waiting else None
+            else:
+                expected = to_submit.popleft().number if to_submit else None
             if record.request_number != expected:
                 raise _cannot_follow(path, line, f"request {record.request_number}")
-            self.acceptance.add_logged(record)
+        if isinstance(record, Commit | Decision):
+            self._acceptance.add_logged(record)
         self._add_record(record)
         for number in line.parents:
             parent = self._next_parent(number)
@@ -122,8 +130,8 @@ class RunState:
 
     def _make_request(self, parent: Parent) -> None:
         """Make the next request and add it to `to_submit`. Random choices depend only on its number and the seed."""
-        quotas, spec, number = self.acceptance.quotas, self._plan.spec, self._requests
-        encoding, labels = self._encodings[self.stats.pseudo_labels], None
+        quotas, spec, number = self._acceptance.quotas, self._plan.spec, self._requests
+        encoding, labels = self._encodings[self.stats.verification.check.pseudo_labels], None
         if quotas.labels and not encoding.pseudo_labels:
             rng = random.Random(f"{spec.seed}:deal:{number}")  # "deal" must stay: old runs are resumed
             labels = tuple(quotas.labels.assign(spec.num_examples, rng))
@@ -148,23 +156,19 @@ class RunState:
             return not self.is_finished
         if self._uncommitted >= self._plan.spec.max_uncommitted:
             return False
-        expected = self._accepted_per_request / _REQUEST_MARGIN
-        awaits_label_noise_check = self.acceptance.awaits_label_noise_check
-        if not awaits_label_noise_check and self.acceptance.quotas.needs_request(expected):
+        verification = self.stats.verification
+        missing = self._count - self.stats.accepted - verification.num_waiting  # if all waiting ones will be accepted
+        if verification.must_wait:
+            missing = max(missing, verification.check.rows_to_test)
+        elif self._acceptance.quotas.needs_request(self._accepted_per_request / _REQUEST_MARGIN):
             return True
-        missing = self._count - self.stats.accepted - self.stats.waiting  # if all waiting examples will be accepted
-        if (check := self.stats.label_noise_check) and awaits_label_noise_check:
-            missing = max(missing, check.rows_to_test)
         return self._uncommitted * self._accepted_per_request < _REQUEST_MARGIN * missing
-
-    def _build_schema(self, labels: tuple[Json, ...] | None, *, with_pseudo_labels: bool) -> str:
-        return build_response_schema(self._encodings[with_pseudo_labels], self._plan.spec.num_examples, labels)
 
     def build_request(self, pending: PendingRequest) -> Request:
         """The request for the client: prompt, schema of the response, and sampling of its generator."""
         spec = self._plan.spec
         messages = chat_prompt(pending.encoding, pending.shown, spec.num_examples, pending.content)
-        schema = self._schema(pending.labels, with_pseudo_labels=pending.encoding.pseudo_labels)
+        schema = self._schema(pending.labels, pending.encoding.pseudo_labels)
         return Request(pending.number, messages, schema, self._plan.samplings[pending.generator])
 
     def _add_result(self, commit: Commit) -> None:
@@ -176,14 +180,14 @@ class RunState:
             decrease = dropped / (_PRIOR_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - decrease)
             return
-        self.acceptance.quotas.end_request(commit.request_number)
+        self._acceptance.quotas.end_request(commit.request_number)
         passed = len(commit.passed)
         averaged = min(_PRIOR_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         self._accepted_per_request += (passed - self._accepted_per_request) / averaged
-        lines = tuple(map(example_line, commit.waiting)) or commit.accepted_lines
-        self._shots.add(lines)
-        first = self.acceptance.passed - passed + 1
-        parents = [Parent(first + i, lines[i], commit.parent_depth + 1) for i in commit.chosen_children]
+        self._shots.add(commit.passed)
+        first = self._acceptance.passed - passed + 1
+        children = [(index, example_line(commit.passed[index])) for index in commit.chosen_children]
+        parents = [Parent(first + index, line, commit.depth) for index, line in children]
         self._queue.add_result(commit.request_number, parents, passed)
 
 

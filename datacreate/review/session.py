@@ -146,7 +146,7 @@ class ReviewSession:
             self._add_record(line.record)
         for row in self.rows:
             if row.probabilities:
-                row.probabilities = self.stats.calibrated(row.probabilities)
+                row.probabilities = self.stats.verification.check.calibrated(row.probabilities)
 
     def close(self) -> None:
         if self._log:
@@ -160,14 +160,12 @@ class ReviewSession:
             self._apply(record)
 
     def _add_rows(self, commit: Commit) -> None:
+        self._quotas.add_record(commit)
         self._passed += commit.passed
         self._row_of |= dict.fromkeys(map(self._key, commit.passed), 0)
-        scores: list[tuple[int | None, Probabilities]]
-        scores = [(scored.assigned, scored.probabilities) for scored in commit.scored if scored.accepted]
-        for values, score in zip(commit.accepted, scores or [(None, ())] * len(commit.accepted), strict=True):
-            self.rows.append(ReviewRow(len(self.rows) + 1, commit, values, *score))
+        for values, scored in commit.scored_rows:
+            self.rows.append(ReviewRow(len(self.rows) + 1, commit, values, scored.assigned, scored.probabilities))
             self._row_of[self._key(values)] = len(self.rows)
-            self._quotas.add(self._label(values), commit.attributes)
 
     def _key(self, values: dict[str, Json]) -> str:
         return Candidate.of(values, self.format).exact_key
@@ -176,16 +174,15 @@ class ReviewSession:
         return value_at(values, self.format.roles.answer)
 
     def _apply(self, decision: Decision) -> None:
+        self._quotas.add_record(decision)
         row = self.rows[decision.row - 1]
         row.decision = decision
         if decision.removed:
             row.in_set = False
-            self._quotas.remove(self._label(decision.removed), decision.attributes)
         if decision.added:
             if decision.added != row.values:
                 row.probabilities = ()  # they are those of another text
             row.values, row.in_set = decision.added, True
-            self._quotas.add(self._label(decision.added), decision.attributes)
             self._row_of[self._key(decision.added)] = decision.row
 
     @property
@@ -230,7 +227,7 @@ class ReviewSession:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
         quotas, row_of = deepcopy(self._quotas), dict(self._row_of)
         for row in (change.row for change in changes if change.moves and change.row.in_set):
-            quotas.remove(self._label(row.values), row.commit.attributes)
+            quotas.add(row.values, row.commit.attributes, -1)
         decisions: dict[int, Decision | DecisionRefused] = {}
         for change in sorted(changes, key=self._quota_order):
             row, values = change.row, None if change.verdict == "reject" else change.row.values
@@ -239,7 +236,7 @@ class ReviewSession:
                     values = self._validated(change, row_of)
                     row_of[self._key(values)] = row.number
                 if values and change.moves:
-                    _count_in_quotas(quotas, self._label(values), row.commit.attributes)
+                    self._count_in(quotas, values, row.commit.attributes)
                 decisions[row.number] = self._decision(change, values)
             except DatacreateError as error:
                 decisions[row.number] = DecisionRefused(f"row {row.number}: {error}")
@@ -259,7 +256,7 @@ class ReviewSession:
             verdict=change.verdict,
             row=row.number,
             request_number=row.commit.request_number,
-            depth=row.commit.parent_depth + 1,
+            depth=row.commit.depth,
             generator=row.commit.generator,
             attributes=row.commit.attributes,
             removed=None if is_unchanged else old_values,
@@ -271,8 +268,7 @@ class ReviewSession:
 
     def save(self, records: Sequence[Decision | Sample]) -> None:
         """Write decisions or a sample to the log in one step, and apply them. Raises LockLost, StorageError."""
-        self._lock.check()
-        self._log = self._log or LogWriter(self.directory.log_path, self._checksum)
+        self._log = self._log or LogWriter(self.directory.log_path, self._checksum, self._lock)
         self._log.write(records)
         self._log.sync(now=True)
         self.is_changed = True
@@ -306,16 +302,16 @@ class ReviewSession:
             raise _refused(candidate.reject(RejectReason.DUPLICATE, f"repeats {repeated}"))
         return values
 
-
-def _count_in_quotas(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
-    if not quotas.missing or quotas.full_attribute(attributes):
-        raise DecisionRefused("another row was written in its place, so it cannot be restored")
-    if quotas.label_is_full(label):
-        raise DecisionRefused(
-            f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "
-            "another one"
-        )
-    quotas.add(label, attributes)
+    def _count_in(self, quotas: RunQuotas, values: dict[str, Json], attributes: Mapping[str, str]) -> None:
+        """Count a row that enters the set. Raises DecisionRefused if it has no place."""
+        if not quotas.missing or quotas.full_attribute(attributes):
+            raise DecisionRefused("another row was written in its place, so it cannot be restored")
+        if quotas.label_is_full(values):
+            raise DecisionRefused(
+                f"the set has as many rows with the label {self._label(values)} as it may have; reject this row, and "
+                "create writes another one"
+            )
+        quotas.add(values, attributes)
 
 
 def _refused(reject: Reject) -> DecisionRefused:

@@ -6,7 +6,7 @@ formatting_examples.py  reads the formatting examples, and finds their format
 directory.py            the files of a run directory, and what is read from its log
 log.py                  log.jsonl: records, checksums, writer
 decisions.py            decisions of reviewers, as records of the log
-stats.py                the statistics of a run, and summary.json
+stats.py                the statistics of a run, the state of its verification, and summary.json
 card.py                 the dataset card, README.md
 validated_rows.py       rows of a run or a file, validated
 export.py               the layouts of `export`

@@ -33,9 +33,9 @@ class Decision:
     time: float  # seconds since the epoch, to the millisecond
 
     @property
-    def change(self) -> int:
-        """How many rows the training set gains: -1 if one is rejected, 1 if it is restored, 0 if it is edited."""
-        return (self.added is not None) - (self.removed is not None)
+    def changes(self) -> list[tuple[dict[str, Json], int]]:
+        """The row that leaves the training set, with -1, and the one that enters it, with 1; an edit has both."""
+        return [(values, sign) for values, sign in ((self.removed, -1), (self.added, 1)) if values]
 
     def after(self, earlier: Decision | None) -> Decision:
         """This decision; if it changes nothing itself, with the change of an earlier one about the same row."""

@@ -6,6 +6,7 @@ One process writes it at a time. The log grows; other files are replaced atomica
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import secrets
 import shutil
@@ -251,17 +252,16 @@ class RunDirectory:
         expected = _reported_counts(self.summary_path)
         reported, reported_decisions = expected[_EXAMPLES], expected[_DECISIONS]
         config, train_file, counts = self.read_config(), TrainFile(self.train_path), Counter[str]()
-        decisions, row = dict[int, Decision](), 1
+        decisions, numbers = dict[int, Decision](), itertools.count(1)
         with contextlib.suppress(LogDamaged):  # raised below, where `read_log` comes to the line
             decisions = read_decisions(self.log_path, reported_decisions)
         for line in read_log(self.log_path, config.run_id, len(config.format.labels or ())):
             if isinstance(line.record, Commit):
                 counts[_EXAMPLES] += len(line.record.accepted)
-                train_file.take_in_order(line.record.reviewed(row, decisions))
-                row += len(line.record.accepted)
+                train_file.take_in_order(line.record.reviewed(numbers, decisions))
             elif isinstance(line.record, Decision):
                 counts[_DECISIONS] += 1
-                change = line.record.change
+                change = sum(sign for _, sign in line.record.changes)
                 if counts[_DECISIONS] > reported_decisions:
                     # train.jsonl may be newer than the summary, and have rows that later decisions edited or restored.
                     train_file.take(example_line(line.record.added))
@@ -288,19 +288,17 @@ class RunDirectory:
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without the rows that reviewers rejected, and with their edits."""
-        decisions, row = read_decisions(self.log_path), 1
+        decisions, numbers = read_decisions(self.log_path), itertools.count(1)
         for line in self.log():
             if isinstance(line.record, Commit):
-                yield line.record.reviewed(row, decisions)
-                row += len(line.record.accepted)
+                yield line.record.reviewed(numbers, decisions)
 
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
         """The calibrated probabilities of each accepted example's options or labels; None if they were not scored."""
-        stats = self.stats()
+        check = self.stats().verification.check
         for commit in self.commits():
-            accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
-            for probabilities in accepted or [()] * len(commit.accepted):
-                yield stats.calibrated(probabilities) if probabilities else None
+            for _, scored in commit.scored_rows:
+                yield check.calibrated(scored.probabilities) if scored.probabilities else None
 
     def is_finished(self, count: int) -> bool:
         """Whether summary.json reports `count` examples; the log also has them, or is damaged."""

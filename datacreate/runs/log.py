@@ -37,6 +37,7 @@ from datacreate.errors import LogDamaged
 from datacreate.files import open_regular, storage_error, sync_path
 from datacreate.formats.example import Json
 from datacreate.formats.reject import Reject, RejectReason
+from datacreate.locking import FolderLock
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 
@@ -53,11 +54,7 @@ example_line = json.JSONEncoder(ensure_ascii=False).encode
 
 @dataclass(frozen=True)
 class Commit:
-    """The result of one request.
-
-    While the label-noise check has not decided, scored examples wait: their commit has them in `waiting`, with one
-    `scored` each. After the decision a second commit of the same request, `released`, accepts or rejects them.
-    """
+    """The result of one request. `RunVerification` says when it has examples that wait, and a second commit."""
 
     request_number: int
     parent: str  # id of the parent example
@@ -71,8 +68,8 @@ class Commit:
     generator: int = 0  # index of the model that wrote the examples
     scored: tuple[Scored, ...] = ()  # results of the verifier, in order; `accepted` has the same order
     scoring_tokens: int = 0
-    waiting: tuple[dict[str, Json], ...] = ()
-    released: bool = False
+    waiting: tuple[dict[str, Json], ...] = ()  # examples that wait for the label-noise check, with one `scored` each
+    released: bool = False  # whether this is the second commit of its request, about the examples that waited
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value, the same for all its examples
     thoughts: str = ""  # the text that the model wrote while thinking
     thinking_tokens: int = 0  # included in `generated_tokens`
@@ -81,6 +78,16 @@ class Commit:
     def passed(self) -> tuple[dict[str, Json], ...]:
         """The examples that this commit accepts or lets wait; those of a released commit passed earlier."""
         return () if self.released else self.waiting or self.accepted
+
+    @property
+    def changes(self) -> list[tuple[dict[str, Json], int]]:
+        """The rows that enter the training set, each with 1; as in `Decision`."""
+        return [(values, 1) for values in self.accepted]
+
+    @property
+    def depth(self) -> int:
+        """The depth of its examples."""
+        return self.parent_depth + 1
 
     @property
     def family(self) -> str | int:
@@ -94,12 +101,19 @@ class Commit:
     def accepted_lines(self) -> tuple[str, ...]:
         return tuple(map(example_line, self.accepted))
 
-    def reviewed(self, first_row: int, decisions: Mapping[int, Decision]) -> Commit:
+    @property
+    def scored_rows(self) -> Iterator[tuple[dict[str, Json], Scored]]:
+        """The accepted examples, each with the verifier's result, which is empty if nothing was scored."""
+        not_scored = Scored(None, None, accepted=True, probabilities=())
+        results = [scored for scored in self.scored if scored.accepted] or [not_scored] * len(self.accepted)
+        return zip(self.accepted, results, strict=True)
+
+    def reviewed(self, numbers: Iterator[int], decisions: Mapping[int, Decision]) -> Commit:
         """The commit with only the accepted examples that are in the training set after these decisions.
 
-        `first_row` is the number of its first row. An edited row has no probabilities.
+        `numbers` gives the numbers of its rows. An edited row has no probabilities.
         """
-        rows = dict(enumerate(self.accepted, first_row))
+        rows = dict(zip(islice(numbers, len(self.accepted)), self.accepted, strict=True))
         if decisions.keys().isdisjoint(rows):
             return self
         reviewed = [decisions[row].values(values) if row in decisions else values for row, values in rows.items()]
@@ -311,11 +325,12 @@ class TrainFile:
 class LogWriter:
     """log.jsonl, open for writing; `checksum` is that of its last line, or `first_checksum`.
 
-    Opening it removes an incomplete last line, and refuses a link. Raises StorageError.
+    Opening it removes an incomplete last line, and refuses a link. Opening and writing raise LockLost, StorageError.
     """
 
-    def __init__(self, path: Path, checksum: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, checksum: int, lock: FolderLock) -> None:
+        lock.check()
+        self._path, self._lock = path, lock
         self._checksum = checksum
         self._synced = time.monotonic()
         try:
@@ -340,6 +355,7 @@ class LogWriter:
 
         If the disk is full, none of their lines stays.
         """
+        self._lock.check()
         lines, checksum = b"", self._checksum
         for record in records:
             following = list(parents) if record is records[-1] else []

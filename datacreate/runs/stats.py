@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from datacreate.filters.registry import filter_report
-from datacreate.formats.example import Json, field_at, shorten
+from datacreate.formats.example import field_at, shorten
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.runs.config import RunSpec
+from datacreate.runs.config import RunSpec, VerificationSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, LogRecord, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
-from datacreate.verification.scoring import Probabilities, Scored
+from datacreate.verification.scoring import Scored, VerifyMode
 
 _MAX_SHALLOW_SHARE = 0.5  # largest share of children of the formatting example without a warning
 _MIN_REQUESTS = 20  # a set that fewer requests can write is too small to be deep
@@ -26,12 +26,93 @@ RunSummary = dict[str, Any]
 """The content of summary.json; `RunStats.summary` declares its keys."""
 
 
+class RunVerification:
+    """The verification of a run after the commits so far: the label-noise check, what waits for it, and counts.
+
+    With fixed labels a request says which label each text is written for, and a small model may ignore that. So the
+    scored examples of the first requests wait: their commits have them in `waiting`. They count for filters and can be
+    parents, since both depend only on the text. The check compares their labels with the probabilities of the verifier
+    until it decides. Then each of these requests gets a second commit, `released`, in the same order, which accepts or
+    rejects what waited. If the labels are noise, it ignores them, and later texts are written without a label: all get
+    pseudo-labels, those that the verifier finds most probable. With the mode `keep` nothing waits.
+    """
+
+    def __init__(self, spec: VerificationSpec | None, task_format: TaskFormat) -> None:
+        self._spec = spec
+        self.mode: VerifyMode = spec.mode if spec else "off"
+        self._labels = task_format.labels if spec else None
+        is_range = bool(self._labels) and "minimum" in schema_at(task_format.schema, task_format.roles.answer or ())
+        max_rows, min_concordance = (spec.label_noise_rows, spec.label_noise_check) if spec else (0, None)
+        self.check = LabelNoiseCheck(self._labels or (), max_rows, min_concordance, is_range=is_range)
+        self.waiting: deque[Commit] = deque()  # in the order in which they are released
+        self._scored = 0  # examples that the verifier scored, without those that wait
+        self._tokens = 0
+        self._assigned = 0  # scored examples that were written for a label
+        self._agreed = 0  # assigned ones whose label is the most probable
+        self._kept = 0  # by the verifier, before quotas
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether scored examples wait for the check."""
+        return not self.check.decided and self.mode != "keep"
+
+    @property
+    def label_is_final(self) -> bool:
+        """Whether an example keeps the label that it is written with, whatever the verifier finds."""
+        return self.check.decided and not self.check.pseudo_labels and self.mode != "relabel"
+
+    @property
+    def num_waiting(self) -> int:
+        """The number of examples that wait."""
+        return sum(len(commit.waiting) for commit in self.waiting)
+
+    def add(self, commit: Commit) -> None:
+        """Add the results of a commit."""
+        not_verified = 0
+        if commit.released:  # it may end with examples that were not verified, since the count was reached
+            self.waiting.popleft()
+            not_verified = sum(each.reason is RejectReason.NOT_NEEDED for each in commit.rejects)
+        elif commit.waiting:
+            self.waiting.append(commit)
+        self._tokens += commit.scoring_tokens
+        for scored in commit.scored[: len(commit.scored) - not_verified]:
+            if not commit.released:
+                self.check.add(scored)
+            if not commit.waiting:
+                self._count(scored)
+
+    def _count(self, scored: Scored) -> None:
+        self._scored += 1
+        if scored.assigned is not None:
+            probabilities = self.check.calibrated(scored.probabilities)
+            self._assigned += 1
+            self._agreed += probabilities[scored.assigned] == max(probabilities)
+        self._kept += scored.final is not None
+
+    def summary(self) -> dict[str, Any] | None:
+        """The counts and the result of the check for summary.json; None without verification."""
+        if self._spec is None:
+            return None
+        concordance, has_check = self.check.concordance, bool(self._labels)
+        return {
+            "model": self._spec.model,
+            "mode": self.mode,
+            "scored": self._scored,
+            "kept": self._kept,
+            "dropped": self._scored - self._kept,
+            "agreed": round(self._agreed / self._assigned, 4) if self._assigned else None,
+            "tokens": self._tokens,
+            "concordance": concordance.value if concordance else None,
+            "concordance_interval": [concordance.low, concordance.high] if concordance else None,
+            "min_concordance": self._spec.label_noise_check if has_check else None,
+            "label_noise_rows": self.check.seen if has_check else None,
+            "pseudo_labels": self.check.pseudo_labels if has_check else None,
+        }
+
+
 @dataclass
 class RunStats:
-    """The counts of a run so far, and its label-noise check, by which `Acceptance` decides about examples.
-
-    The same log gives the same numbers.
-    """
+    """The counts of a run so far. The same log gives the same numbers."""
 
     spec: RunSpec
     format: TaskFormat
@@ -47,12 +128,6 @@ class RunStats:
     labels: Counter[str] = field(default_factory=Counter)
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=3))
-    waiting: int = 0  # examples that wait for the label-noise check
-    scored: int = 0  # examples that the verifier scored, without those that wait
-    scoring_tokens: int = 0
-    assigned: int = 0  # scored examples that were written for a label
-    agreed: int = 0  # assigned ones whose label is the most probable
-    kept: int = 0  # by the verifier, before quotas
     _clock: float | None = None  # time of the session's start or last commit
 
     @cached_property
@@ -61,14 +136,8 @@ class RunStats:
         return {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in self.spec.attributes}
 
     @cached_property
-    def label_noise_check(self) -> LabelNoiseCheck | None:
-        """The label-noise check; None without fixed labels or verification."""
-        verification, labels = self.spec.verification, self.format.labels
-        if verification is None or not labels:
-            return None
-        is_range = "minimum" in schema_at(self.format.schema, self.format.roles.answer or ())
-        max_rows, min_concordance = verification.label_noise_rows, verification.label_noise_check
-        return LabelNoiseCheck(labels, max_rows, min_concordance, is_range=is_range)
+    def verification(self) -> RunVerification:
+        return RunVerification(self.spec.verification, self.format)
 
     @cached_property
     def review(self) -> ReviewStats:
@@ -82,16 +151,14 @@ class RunStats:
                 self._clock = record.started
                 self.requests_since_accepted = 0
             case Decision():
-                for values, sign in ((record.removed, -1), (record.added, 1)):
-                    if values:
-                        self._count([values], record.depth, record.generator, record.attributes, sign)
+                self._count_rows(record)
                 self.review.add_decision(record)
             case Sample():
                 self.review.begin_sample(record)
 
     def _add_commit(self, commit: Commit) -> None:
         self.requests += not commit.released
-        self._count(commit.accepted, commit.parent_depth + 1, commit.generator, commit.attributes, 1)
+        self._count_rows(commit)
         if commit.accepted or commit.waiting:
             self.requests_since_accepted = 0
         else:
@@ -100,53 +167,23 @@ class RunStats:
         self.generated_tokens += commit.generated_tokens
         if not commit.released:  # logs from before December 2026 repeat the number of the first commit there
             self.thinking_tokens += commit.thinking_tokens
-        self.scoring_tokens += commit.scoring_tokens
-        self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
-        scored = list(commit.scored)
-        if commit.released:  # it may end with examples that were not verified, since the count was reached
-            del scored[len(scored) - sum(each.reason is RejectReason.NOT_NEEDED for each in commit.rejects) :]
-        for result in scored:
-            if self.label_noise_check and not commit.released:
-                self.label_noise_check.add(result)
-            if not commit.waiting:
-                self._add_decided(result)
+        self.verification.add(commit)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
         if self._clock is not None:
             self.seconds += max(0.0, commit.time - self._clock)
             self._clock = commit.time
 
-    def _count(
-        self, rows: Sequence[Mapping[str, Json]], depth: int, generator: int, attributes: Mapping[str, str], sign: int
-    ) -> None:
-        """Count rows that enter the training set, or leave it (`sign` -1)."""
-        if not rows:
-            return
-        self.accepted += sign * len(rows)
-        self.by_generator[generator] += sign * len(rows)
-        self.depths[depth] += sign * len(rows)
-        if self.format.labels and self.format.roles.answer:
-            for values in rows:
+    def _count_rows(self, record: Commit | Decision) -> None:
+        """Count the rows that enter the training set, or leave it."""
+        for values, sign in record.changes:
+            self.accepted += sign
+            self.by_generator[record.generator] += sign
+            self.depths[record.depth] += sign
+            if self.format.labels and self.format.roles.answer:
                 self.labels[str(field_at(values, self.format.roles.answer))] += sign
-        for name, value in attributes.items():
-            self.attributes[name][value] += sign * len(rows)
-
-    def calibrated(self, probabilities: Probabilities) -> Probabilities:
-        """The verifier's probabilities, without its bias to labels if they are fixed."""
-        return self.label_noise_check.calibrated(probabilities) if self.label_noise_check else probabilities
-
-    def _add_decided(self, scored: Scored) -> None:
-        self.scored += 1
-        if scored.assigned is not None:
-            probabilities = self.calibrated(scored.probabilities)
-            self.assigned += 1
-            self.agreed += probabilities[scored.assigned] == max(probabilities)
-        self.kept += scored.final is not None
-
-    @property
-    def pseudo_labels(self) -> bool:
-        """Whether texts are written without a label."""
-        return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
+            for name, value in record.attributes.items():
+                self.attributes[name][value] += sign
 
     def summary(self, requested: int, model_licenses: str | None) -> RunSummary:
         """The summary of the run; `requested` is its count. Seconds and rates leave out the time between sessions."""
@@ -175,7 +212,7 @@ class RunStats:
             "labels": dict(sorted(self.labels.items())),
             "attributes": {name: dict(counts) for name, counts in self.attributes.items()},
             "generators": {each.model: self.by_generator[index] for index, each in enumerate(spec.mixture)},
-            "verification": self._verification_summary(),
+            "verification": self.verification.summary(),
             "review": self.review.summary(),
             "depth_warning": self._depth_warning(),
             "filters": filter_report(spec.filters, self.rejects),
@@ -193,26 +230,6 @@ class RunStats:
             "with --strategy naive; use fewer --num-chains, a smaller --max-parent-uses, fewer examples or a larger "
             "--count"
         )
-
-    def _verification_summary(self) -> dict[str, Any] | None:
-        verification, check = self.spec.verification, self.label_noise_check
-        if verification is None:
-            return None
-        concordance = check.concordance if check else None
-        return {
-            "model": verification.model,
-            "mode": verification.mode,
-            "scored": self.scored,
-            "kept": self.kept,
-            "dropped": self.scored - self.kept,
-            "agreed": round(self.agreed / self.assigned, 4) if self.assigned else None,
-            "tokens": self.scoring_tokens,
-            "concordance": concordance.value if concordance else None,
-            "concordance_interval": [concordance.low, concordance.high] if concordance else None,
-            "min_concordance": verification.label_noise_check if check else None,
-            "label_noise_rows": check.seen if check else None,
-            "pseudo_labels": check.pseudo_labels if check else None,
-        }
 
 
 def summary_fields(summary: RunSummary) -> dict[str, str]:

@@ -35,10 +35,10 @@ class Shots:
         self._latest: deque[Values] = deque(maxlen=_LATEST)
         self._needs_latest = count > max(1, len(roots))
 
-    def add(self, lines: Sequence[str]) -> None:
-        """Add examples that passed, as lines of train.jsonl."""
+    def add(self, passed: Iterable[Values]) -> None:
+        """Add examples that passed."""
         if self._needs_latest:
-            self._latest.extend(map(json.loads, lines))
+            self._latest.extend(passed)
 
     def replace(self, removed: Values | None, added: Values | None) -> None:
         """Stop showing a row that a reviewer removed; show what the reviewer put in its place."""

@@ -1,9 +1,8 @@
 """Compares assigned labels with a verifier's probabilities on the first examples of a run; calibration.
 
-Labels are assigned before the text is written, and a small model may ignore them. The check measures whether the
-verifier's probabilities follow the assigned labels (`concordance`). If they do not, the run falls back to
-pseudo-labels: texts are written without a label, and the verifier labels them. The same examples give the verifier's
-bias to each label, which `calibrated` removes (batch calibration: Zhou et al., ICLR 2024).
+`concordance` measures whether the probabilities follow the labels. The same examples give the verifier's bias to each
+label, which `calibrated` removes (batch calibration: Zhou et al., ICLR 2024). `RunVerification` (runs/stats.py) says
+what a run does with the result.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class LabelNoiseCheck:
 
     It tests after 40, 80, 160, ... examples, at most `max_rows`, and decides when the interval of the concordance
     does not include `min_concordance`; at the end the value decides. Below `min_concordance` the run falls back to
-    pseudo-labels; None only measures, at the first test.
+    pseudo-labels; None only measures, at the first test. Without labels nothing is tested, and it has decided.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class LabelNoiseCheck:
         self._rows: list[AssignedRow] = []
         self._means: Sequence[float | None] = ()
         self.concordance: IntervalEstimate | None = None  # None until decided, and if all examples have one label
-        self.decided = False
+        self.decided = not labels
         self.pseudo_labels = False
 
     @property

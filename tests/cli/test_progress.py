@@ -12,6 +12,7 @@ import pytest
 from datacreate.cli.terminal import TerminalProgress
 from datacreate.formats.reject import RejectReason
 from datacreate.formats.task_format import load_format
+from datacreate.runs.log import Commit
 from datacreate.runs.stats import RunStats
 from tests.runs.test_card import SPEC
 from tests.support.servers import until
@@ -149,9 +150,10 @@ def test_the_time_left_is_right_if_the_verifier_accepts_few(capsys: Said) -> Non
 def test_examples_that_wait_for_the_label_noise_check_count_for_the_time_left(capsys: Said) -> None:
     run = Run()
     run.update()
-    run.stats.waiting = 10
+    waiting = Commit(0, "0" * 16, 0, 1000.0, waiting=({"label": "yes"},) * 10)
+    run.stats.verification.waiting.append(waiting)
     run.update(10)
-    run.stats.waiting = 20
+    run.stats.verification.waiting.append(waiting)
     run.update(20)
     assert lines(capsys)[-1] == "0 of 40 examples, 1.0/s, about 20 s left; 20 wait for the label-noise check"
 

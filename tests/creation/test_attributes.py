@@ -151,7 +151,7 @@ def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: in
         quotas.end_request(ended)
         for _ in range(rng.randint(0, 5)):
             if len(accepted) < count and not quotas.full_attribute(assigned):
-                quotas.add(None, assigned)
+                quotas.add({}, assigned)
                 accepted.append(assigned)
     assert len(accepted) == count
     for name, expected in shares.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.creation.request_size import max_example_tokens
+from datacreate.creation.requests import max_example_tokens
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.files import shipped
 from datacreate.formats.example import Example

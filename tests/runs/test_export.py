@@ -16,9 +16,9 @@ from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunError, UsageError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import assign_families, export
-from datacreate.runs.log import LogWriter, first_checksum
+from datacreate.runs.log import first_checksum
 from datacreate.runs.table_export import arrow_type
-from tests.support.making import COMMONSENSE, exported, make
+from tests.support.making import COMMONSENSE, append, exported, make
 from tests.support.scripted import answering
 
 ODD = {
@@ -56,9 +56,7 @@ def run(tmp_path: Path, model: str) -> RunDirectory:
     [commit] = made.commits()
     made.log_path.unlink()
     made.train_path.unlink()
-    log = LogWriter(made.log_path, first_checksum(made.read_config().run_id))
-    log.write([replace(commit, accepted=rows)])
-    log.close()
+    append(made.log_path, first_checksum(made.read_config().run_id), replace(commit, accepted=rows))
     assert tuple(made.examples()) == rows
     return made
 

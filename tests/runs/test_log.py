@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from datacreate.errors import EngineError, LogDamaged
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum, read_log
+from datacreate.runs.log import Commit, SessionStart, first_checksum, read_log
 from datacreate.verification.scoring import Scored
-from tests.support.making import make, train
+from tests.support.making import append, make, train
 from tests.support.scripted import ScriptedClient, answering
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -48,9 +48,7 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     checksum = first_checksum("run")
     for record, parents in written:  # opened anew each time, as sessions do
-        log = LogWriter(path, checksum)
-        log.write([record], parents)
-        log.close()
+        append(path, checksum, record, parents)
         *_, last = read_log(path, "run")
         checksum = last.checksum
     lines = list(read_log(path, "run")) if written else []
@@ -63,17 +61,15 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
 
 @pytest.mark.parametrize("probabilities", [(), (1.0,), (0.5, "x"), (0.5, None), (0.5, -0.5), (0.5, float("nan"))])
 def test_damaged_probabilities_are_named_by_their_line(tmp_path: Path, probabilities: Any) -> None:
-    log = LogWriter(tmp_path / "log.jsonl", first_checksum("run"))
-    log.write([Commit(1, "0" * 16, 0, 3.0, scored=(Scored(1, 1, accepted=True, probabilities=probabilities),))])
-    log.close()
+    commit = Commit(1, "0" * 16, 0, 3.0, scored=(Scored(1, 1, accepted=True, probabilities=probabilities),))
+    append(tmp_path / "log.jsonl", first_checksum("run"), commit)
     with pytest.raises(LogDamaged, match=r"log.jsonl, line 1: unknown to this version"):
         list(read_log(tmp_path / "log.jsonl", "run"))
 
 
 def test_probabilities_of_other_labels_are_named_by_their_line(tmp_path: Path) -> None:
-    log = LogWriter(tmp_path / "log.jsonl", first_checksum("run"))
-    log.write([Commit(1, "0" * 16, 0, 3.0, scored=(Scored(1, 1, accepted=True, probabilities=(0.1, 0.7, 0.2)),))])
-    log.close()
+    commit = Commit(1, "0" * 16, 0, 3.0, scored=(Scored(1, 1, accepted=True, probabilities=(0.1, 0.7, 0.2)),))
+    append(tmp_path / "log.jsonl", first_checksum("run"), commit)
     for num_labels in (0, 3):
         assert len(list(read_log(tmp_path / "log.jsonl", "run", num_labels))) == 1
     with pytest.raises(LogDamaged, match=r"log.jsonl, line 1: unknown to this version"):
@@ -138,12 +134,10 @@ def test_a_line_that_cannot_follow_is_named(
         make(tmp_path, model, ScriptedClient(answering(), dies_after=1))
     run = RunDirectory(tmp_path)
     *_, last = run.log()
-    log = LogWriter(run.log_path, last.checksum)
     tokens = {"prompt_tokens": 1, "generated_tokens": 1}
     nothing: dict[str, Any] = {"accepted": (), "chosen_children": (), "rejects": ()}
     commit = Commit(request_number=request_number, parent="0" * 16, parent_depth=0, time=3.0, **tokens, **nothing)
-    log.write([commit], parents)
-    log.close()
+    append(run.log_path, last.checksum, commit, parents)
     with pytest.raises(LogDamaged, match=rf"log.jsonl, line {last.number + 1}: {what} cannot follow"):
         make(tmp_path, model)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from datacreate.creation.loop import create
+from datacreate.locking import locked
 from datacreate.messages import Notify, Progress, no_notify
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
+from datacreate.runs.log import LogRecord, LogWriter
 from tests.filters.texts import HashedWords
 from tests.support.scripted import Script, ScriptedClient, answering
 
@@ -74,3 +78,9 @@ def exported(run: RunDirectory, layout: str, target: Path | None = None, **optio
 
 def commits(run_dir: Path) -> list[Any]:
     return list(RunDirectory(run_dir).commits())
+
+
+def append(log_path: Path, checksum: int, record: LogRecord, parents: Sequence[int] = ()) -> None:
+    """Append a record to the log whose last line has this checksum."""
+    with locked(log_path.parent) as lock, closing(LogWriter(log_path, checksum, lock)) as log:
+        log.write([record], parents)

@@ -1,4 +1,4 @@
-"""The size of a request: how many examples it asks for, how long the response may be, and how many run at once."""
+"""The requests of a run: what one shows and asks for, its size, the size of its response, and how many run at once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from datacreate.engines.model_client import ModelClient
 from datacreate.errors import PromptTooLong
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example, Json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.schema_utils import Schema, fixed_labels, is_constant, leaf_schemas
 from datacreate.prompts.generation import RequestContent, chat_prompt
+from datacreate.selection.queue import Parent
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context length."""
@@ -44,6 +46,35 @@ _MAX_ITEMS = 6
 
 _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
 """The default number of uncommitted requests for each slot of the servers, with one model and with several."""
+
+
+@dataclass(frozen=True)
+class PendingRequest:
+    """A request that is made and not committed yet: what its prompt shows and asks for."""
+
+    number: int
+    parent: Parent
+    encoding: PromptEncoding  # it has pseudo-labels if the verifier will assign the labels
+    labels: tuple[Json, ...] | None  # the label of each example to write; None if no labels are assigned
+    content: RequestContent
+    attributes: Mapping[str, str]  # dimension -> value
+    other_shots: tuple[Example, ...]  # examples that the prompt shows beside the parent
+    generator: int = 0  # index of the generator
+
+    @cached_property
+    def parent_example(self) -> Example:
+        """The parent as an example; one without fields if the prompt shows none."""
+        return Example(json.loads(self.parent.line or "{}"))
+
+    @property
+    def shown(self) -> tuple[Example, ...]:
+        """The examples that the prompt shows, the parent first."""
+        return (self.parent_example, *self.other_shots) if self.parent.line else ()
+
+    @cached_property
+    def shown_keys(self) -> set[str]:
+        """`Candidate.exact_key` of the examples that the prompt shows: copies of them are rejected."""
+        return {Candidate.of(example.values, self.encoding.format).exact_key for example in self.shown}
 
 
 class ResponseLimits(NamedTuple):
