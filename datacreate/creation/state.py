@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -51,6 +51,7 @@ class RunState:
     """The state of a run after the records so far.
 
     `to_submit` has the requests that are made and not submitted, in order; `Pipeline` takes them from the left.
+    `parse` is that of `Acceptance`.
     """
 
     def __init__(
@@ -135,10 +136,8 @@ class RunState:
         if quotas.labels and not encoding.pseudo_labels:
             rng = random.Random(f"{spec.seed}:deal:{number}")  # "deal" must stay: old runs are resumed
             labels = tuple(quotas.labels.assign(spec.num_examples, rng))
-        attributes: Mapping[str, str] = {}
-        if spec.attributes:
-            rng = random.Random(f"{spec.seed}:attributes:{number}")
-            attributes = quotas.assign_attributes(number, self._accepted_per_request / _REQUEST_MARGIN, rng)
+        rng = random.Random(f"{spec.seed}:attributes:{number}")
+        attributes = quotas.assign_attributes(number, self._accepted_per_request / _REQUEST_MARGIN, rng)
         content = self._plan.content_of(number, attributes)
         shots = self._shots.draw(parent, f"{spec.seed}:shots:{number}")
         self.to_submit.append(PendingRequest(number, parent, encoding, labels, content, attributes, shots))
@@ -187,7 +186,7 @@ class RunState:
         self._shots.add(commit.passed)
         first = self._acceptance.passed - passed + 1
         children = [(index, example_line(commit.passed[index])) for index in commit.chosen_children]
-        parents = [Parent(first + index, line, commit.depth) for index, line in children]
+        parents = [Parent(first + index, line, commit.parent_depth + 1) for index, line in children]
         self._queue.add_result(commit.request_number, parents, passed)
 
 

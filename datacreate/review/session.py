@@ -256,7 +256,7 @@ class ReviewSession:
             verdict=change.verdict,
             row=row.number,
             request_number=row.commit.request_number,
-            depth=row.commit.depth,
+            depth=row.commit.parent_depth + 1,
             generator=row.commit.generator,
             attributes=row.commit.attributes,
             removed=None if is_unchanged else old_values,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, value_at
@@ -36,16 +36,6 @@ class Decision:
     def changes(self) -> list[tuple[dict[str, Json], int]]:
         """The row that leaves the training set, with -1, and the one that enters it, with 1; an edit has both."""
         return [(values, sign) for values, sign in ((self.removed, -1), (self.added, 1)) if values]
-
-    def after(self, earlier: Decision | None) -> Decision:
-        """This decision; if it changes nothing itself, with the change of an earlier one about the same row."""
-        if earlier is None or self.removed or self.added:
-            return self
-        return replace(self, removed=earlier.removed, added=earlier.added)
-
-    def values(self, written: dict[str, Json] | None) -> dict[str, Json] | None:
-        """The row after the decision; None if it is rejected. `written` is the row of the model."""
-        return self.added or (None if self.removed else written)
 
     def line(self) -> str:
         values = {_KEYS.get(name, name): value for name, value in vars(self).items()}

@@ -33,7 +33,7 @@ from datacreate.runs.attributes import attribute_field
 from datacreate.runs.card import Passage, dataset_card, source_counts
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, TrainFile, decision_lines, example_line, read_decisions, read_log
+from datacreate.runs.log import Commit, LogLine, TrainFile, decision_lines, example_line, read_changes, read_log
 from datacreate.runs.stats import RunStats, RunSummary
 from datacreate.settings import FrozenModel, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
@@ -252,13 +252,13 @@ class RunDirectory:
         expected = _reported_counts(self.summary_path)
         reported, reported_decisions = expected[_EXAMPLES], expected[_DECISIONS]
         config, train_file, counts = self.read_config(), TrainFile(self.train_path), Counter[str]()
-        decisions, numbers = dict[int, Decision](), itertools.count(1)
+        changed, numbers = dict[int, dict[str, Json] | None](), itertools.count(1)
         with contextlib.suppress(LogDamaged):  # raised below, where `read_log` comes to the line
-            decisions = read_decisions(self.log_path, reported_decisions)
+            changed = read_changes(self.log_path, reported_decisions)
         for line in read_log(self.log_path, config.run_id, len(config.format.labels or ())):
             if isinstance(line.record, Commit):
                 counts[_EXAMPLES] += len(line.record.accepted)
-                train_file.take_in_order(line.record.reviewed(numbers, decisions))
+                train_file.take_in_order(line.record.reviewed(numbers, changed))
             elif isinstance(line.record, Decision):
                 counts[_DECISIONS] += 1
                 change = sum(sign for _, sign in line.record.changes)
@@ -288,10 +288,10 @@ class RunDirectory:
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without the rows that reviewers rejected, and with their edits."""
-        decisions, numbers = read_decisions(self.log_path), itertools.count(1)
+        changed, numbers = read_changes(self.log_path), itertools.count(1)
         for line in self.log():
             if isinstance(line.record, Commit):
-                yield line.record.reviewed(numbers, decisions)
+                yield line.record.reviewed(numbers, changed)
 
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
         """The calibrated probabilities of each accepted example's options or labels; None if they were not scored."""

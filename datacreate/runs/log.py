@@ -85,11 +85,6 @@ class Commit:
         return [(values, 1) for values in self.accepted]
 
     @property
-    def depth(self) -> int:
-        """The depth of its examples."""
-        return self.parent_depth + 1
-
-    @property
     def family(self) -> str | int:
         """A value that is equal for rows that have much in common: the rows of one parent.
 
@@ -108,22 +103,22 @@ class Commit:
         results = [scored for scored in self.scored if scored.accepted] or [not_scored] * len(self.accepted)
         return zip(self.accepted, results, strict=True)
 
-    def reviewed(self, numbers: Iterator[int], decisions: Mapping[int, Decision]) -> Commit:
-        """The commit with only the accepted examples that are in the training set after these decisions.
+    def reviewed(self, numbers: Iterator[int], changed: Mapping[int, dict[str, Json] | None]) -> Commit:
+        """The commit with only the accepted examples that are in the training set after the decisions of reviewers.
 
-        `numbers` gives the numbers of its rows. An edited row has no probabilities.
+        `numbers` gives the numbers of its rows, `changed` is the result of `read_changes`. `scored` then has only the
+        accepted examples, and no probabilities of edited ones.
         """
         rows = dict(zip(islice(numbers, len(self.accepted)), self.accepted, strict=True))
-        if decisions.keys().isdisjoint(rows):
+        if changed.keys().isdisjoint(rows):
             return self
-        reviewed = [decisions[row].values(values) if row in decisions else values for row, values in rows.items()]
-        scored, rows_of_scored = list(self.scored), zip(self.accepted, reviewed, strict=True)
-        for index, result in enumerate(self.scored):
-            if result.accepted:
-                original, current = next(rows_of_scored)
-                probabilities = result.probabilities if current == original else ()
-                scored[index] = replace(result, accepted=current is not None, probabilities=probabilities)
-        return replace(self, accepted=tuple(filter(None, reviewed)), scored=tuple(scored))
+        reviewed = [changed.get(row, values) for row, values in rows.items()]
+        scored = tuple(
+            replace(result, probabilities=result.probabilities if row == values else ())
+            for row, (values, result) in zip(reviewed, self.scored_rows, strict=True)
+            if row is not None
+        )
+        return replace(self, accepted=tuple(filter(None, reviewed)), scored=scored)
 
     def line(self) -> str:
         """A line of the log, without checksum and line break; empty optional fields are left out."""
@@ -266,18 +261,19 @@ def _parse(line: bytes, path: Path, number: int, checksum: int, num_labels: int 
         ) from None
 
 
-def read_decisions(path: Path, limit: int | None = None) -> dict[int, Decision]:
-    """The last decision about each reviewed row, by the number of the row, with the change of earlier ones.
+def read_changes(path: Path, limit: int | None = None) -> dict[int, dict[str, Json] | None]:
+    """The number of each row that decisions changed -> the row after the last change; None if it is rejected.
 
     With a `limit` only so many decisions are read, the earliest ones. No checksum is compared: `read_log` does that.
     Raises LogDamaged.
     """
-    decisions: dict[int, Decision] = {}
+    changed: dict[int, dict[str, Json] | None] = {}
     for number, line in islice(decision_lines(path), limit):
         decision = _parse(line, path, number, 0).record
         assert isinstance(decision, Decision), "the line starts like one"
-        decisions[decision.row] = decision.after(decisions.get(decision.row))
-    return decisions
+        if decision.changes:
+            changed[decision.row] = decision.added
+    return changed
 
 
 def decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -330,8 +326,7 @@ class LogWriter:
 
     def __init__(self, path: Path, checksum: int, lock: FolderLock) -> None:
         lock.check()
-        self._path, self._lock = path, lock
-        self._checksum = checksum
+        self._path, self._checksum, self._lock = path, checksum, lock
         self._synced = time.monotonic()
         try:
             self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)

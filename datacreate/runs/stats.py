@@ -68,14 +68,14 @@ class RunVerification:
 
     def add(self, commit: Commit) -> None:
         """Add the results of a commit."""
-        not_verified = 0
+        self._tokens += commit.scoring_tokens
+        num_verified = len(commit.scored)
         if commit.released:  # it may end with examples that were not verified, since the count was reached
             self.waiting.popleft()
-            not_verified = sum(each.reason is RejectReason.NOT_NEEDED for each in commit.rejects)
+            num_verified -= sum(each.reason is RejectReason.NOT_NEEDED for each in commit.rejects)
         elif commit.waiting:
             self.waiting.append(commit)
-        self._tokens += commit.scoring_tokens
-        for scored in commit.scored[: len(commit.scored) - not_verified]:
+        for scored in commit.scored[:num_verified]:
             if not commit.released:
                 self.check.add(scored)
             if not commit.waiting:
@@ -151,14 +151,14 @@ class RunStats:
                 self._clock = record.started
                 self.requests_since_accepted = 0
             case Decision():
-                self._count_rows(record)
+                self._count_rows(record, record.depth)
                 self.review.add_decision(record)
             case Sample():
                 self.review.begin_sample(record)
 
     def _add_commit(self, commit: Commit) -> None:
         self.requests += not commit.released
-        self._count_rows(commit)
+        self._count_rows(commit, commit.parent_depth + 1)
         if commit.accepted or commit.waiting:
             self.requests_since_accepted = 0
         else:
@@ -174,12 +174,12 @@ class RunStats:
             self.seconds += max(0.0, commit.time - self._clock)
             self._clock = commit.time
 
-    def _count_rows(self, record: Commit | Decision) -> None:
+    def _count_rows(self, record: Commit | Decision, depth: int) -> None:
         """Count the rows that enter the training set, or leave it."""
         for values, sign in record.changes:
             self.accepted += sign
             self.by_generator[record.generator] += sign
-            self.depths[record.depth] += sign
+            self.depths[depth] += sign
             if self.format.labels and self.format.roles.answer:
                 self.labels[str(field_at(values, self.format.roles.answer))] += sign
             for name, value in record.attributes.items():

@@ -62,8 +62,8 @@ class LabelNoiseCheck:
 
     @property
     def rows_to_test(self) -> int:
-        """The number of examples until the next test."""
-        return 0 if self.decided else self._next_test - self.seen
+        """The number of examples until the next test, before it has decided."""
+        return self._next_test - self.seen
 
     @property
     def result(self) -> str:
