@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import Json, one_line
+from datacreate.formats.example import one_line
 from datacreate.formats.row_file import RawRow, RowFile, decoded
 
 _TABLES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
@@ -33,6 +34,7 @@ _FILES_OF_RUNS = {"log.jsonl", "passages.jsonl"}
 _READABLE = "give .txt, .md, .html, .pdf, .docx, .jsonl, .csv, .parquet, or a folder of them"
 _MAX_BYTES = 100 << 20  # maximum size of a file that is one document, since it is read as a whole
 _BINARY_PROBE_BYTES = 4096  # a file is binary if there is a zero byte among this many first ones
+_FIRST_ROWS = 1000  # of a table, which show the field with the text
 _MAX_REASON_CHARS = 100  # of a converter's message
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd-\uffff]")
 _LINE_ENDS = re.compile(r"\r\n?")
@@ -175,11 +177,9 @@ def cleaned(text: str) -> str:
 
 
 def _rows(file: Path, field: str | None, note: Callable[[str], None]) -> Iterator[Document]:
-    """The rows of a table with a text in `field`; without `field`, the first row shows which one has the text."""
-    rows_without_text = 0
+    """The rows of a table with a text in `field`; without `field`, the first rows show which one has the text."""
+    rows_without_text, field = 0, field or _text_field(file)
     for number, row in enumerate(_readable_rows(file, note), 1):  # `row.number` can be a line with several rows
-        if field is None and not row.error:
-            field = _text_field(row.values, file)
         text = row.values.get(field) if field else None
         if isinstance(text, str) and text.strip():
             yield Document(file, number, cleaned(text), is_markdown=False)
@@ -198,12 +198,12 @@ def _readable_rows(file: Path, note: Callable[[str], None]) -> Iterator[RawRow]:
         note(f"{one_line(str(error))}; left out from there on")
 
 
-def _text_field(values: dict[str, Json], file: Path) -> str | None:
-    """The field with the text: `text`, or the only one with a string; None if there is none."""
-    if "text" in values:
-        return "text"
-    names = [name for name, value in values.items() if isinstance(value, str)]
-    if len(names) < 2:
-        return next(iter(names), None)
+def _text_field(file: Path) -> str | None:
+    """The field with the text: `text`, or the only one with a string in the first rows; None if there is none."""
+    rows = islice(_readable_rows(file, lambda _: None), _FIRST_ROWS)
+    texts = (name for row in rows for name, value in row.values.items() if name == "text" or isinstance(value, str))
+    names = list(dict.fromkeys(texts))
+    if "text" in names or len(names) < 2:
+        return "text" if "text" in names else next(iter(names), None)
     fields = ", ".join(map(one_line, names))
     raise UsageError(f"{display_path(file)}: which field has the text? name it with --corpus-field (fields: {fields})")

@@ -160,11 +160,13 @@ def test_paths_that_are_no_documents_are_errors(tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_text(passage(1))
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "rows.jsonl").write_text('{"title": "a", "body": "b"}\n')
+    (tmp_path / "table.csv").write_text(f'id,body\n1,\n2,"{passage(1)}"\n')
     for path, why in {
         "missing": "cannot be read (No such file or directory)",
         "a.xyz": "not a document of a known kind",
         "loop": "Too many levels of symbolic links",
         "rows.jsonl": "name it with --corpus-field (fields: title, body)",
+        "table.csv": "name it with --corpus-field (fields: id, body)",  # the first row has only one text
     }.items():
         with pytest.raises(UsageError) as error:
             opened(tmp_path, tmp_path / path)
