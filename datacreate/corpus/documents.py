@@ -28,9 +28,6 @@ _CONVERTED = {".html": "HtmlConverter", ".htm": "HtmlConverter", ".pdf": "PdfCon
 """Ending -> the class of markitdown that makes Markdown of such a file."""
 
 _ENDINGS = {".txt", ".md", ".markdown", *_CONVERTED, *_TABLES}
-_FILES_OF_RUNS = {"log.jsonl", "passages.jsonl"}
-"""A folder with one of these and a config.json is a run directory, maybe that of this run: it has no documents."""
-
 _READABLE = "give .txt, .md, .html, .pdf, .docx, .jsonl, .csv, .parquet, or a folder of them"
 _MAX_BYTES = 100 << 20  # maximum size of a file that is one document, since it is read as a whole
 _BINARY_PROBE_BYTES = 4096  # a file is binary if there is a zero byte among this many first ones
@@ -86,8 +83,9 @@ def _raise_unreadable(error: OSError) -> NoReturn:
 
 def _files_in(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
-        if "config.json" in files and not _FILES_OF_RUNS.isdisjoint(files):
-            folders.clear()
+        config = Path(parent, "config.json")
+        if config.is_file() and os.access(config, os.R_OK) and b'"datacreate"' in config.read_bytes():
+            folders.clear()  # the directory of a run, maybe of this one
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(parent, name) for name in sorted(files)):
