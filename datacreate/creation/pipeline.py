@@ -63,7 +63,8 @@ class Pipeline:
             self._in_flight[self._verifier] += 1
         while self._state.to_submit:
             shares = [self._free_share(generator) for generator in self._generators]
-            index = shares.index(max(shares))
+            turn = self._state.to_submit[0].number % len(shares)  # equally free models take turns
+            index = max((*range(turn, len(shares)), *range(turn)), key=shares.__getitem__)
             if shares[index] <= 0:
                 break
             pending = replace(self._state.to_submit.popleft(), generator=index)

@@ -65,6 +65,11 @@ def test_models_share_the_requests_and_the_log_names_the_model_of_each(tmp_path:
     assert RunDirectory(tmp_path).summary()["generators"] == summary["generators"]
 
 
+def test_models_take_turns_if_there_is_one_request_at_a_time(tmp_path: Path, model: str, other: str) -> None:
+    make_mixed(tmp_path, (model, other), Fleet(), count=40, strategy="random", num_chains=1)
+    assert [commit.generator for commit in commits(tmp_path)] == [0, 1] * 4
+
+
 def test_the_slowest_model_does_not_delay_the_fastest(tmp_path: Path, model: str, other: str) -> None:
     class Slow(ScriptedClient):
         """Answers at every tenth poll."""
