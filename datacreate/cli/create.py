@@ -92,6 +92,7 @@ def preview(count: int, save_examples: Path | None, given_options: dict[str, Any
     """Show a few examples as `create` would write them; write nothing except --save-examples.
 
     Answers are not verified, which would need more examples than are shown, unless --verify or --verifier is given.
+    The default strategy is tree, which needs no embedding model.
     """
     from datacreate.cli.show import print_samples
     from datacreate.creation.loop import create as create_
@@ -102,6 +103,8 @@ def preview(count: int, save_examples: Path | None, given_options: dict[str, Any
         raise UsageError(f"--save-examples {save_examples}: give a new file in an existing folder")
     if given_options.keys().isdisjoint(("verify", "verifier", "label_noise_check")):
         given_options["verify"] = "off"
+    if given_options.get("strategy", "auto") == "auto":
+        given_options["strategy"] = "tree"  # a few examples are not worth loading an embedding model
     with ExitStack() as stack:
         # Opened first: a path that cannot be written is an error before the examples are made.
         part = stack.enter_context(exclusive_replacement(save_examples, say)) if save_examples else None

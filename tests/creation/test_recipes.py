@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from datacreate.errors import UsageError
 from datacreate.prompts.label_scoring import MAX_LETTERS
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.conftest import save_encoder
+from tests.support.inprocess import run
 from tests.support.making import NLI, NLI_LABELS, make
 
 
@@ -54,6 +56,12 @@ def test_the_first_line_says_what_the_recipe_decided(
     spec = RunDirectory(tmp_path / "run").read_config().spec
     assert f"strategy {spec.strategy}," in line
     assert (spec.verification is not None) == (VERIFIED in line)
+
+
+def test_a_preview_loads_no_embedding_model(tmp_path: Path, model: str, encoder: str) -> None:
+    (tmp_path / "nli.json").write_text(json.dumps(NLI))
+    ended = run("preview", "--example", tmp_path / "nli.json", "--model", model, "--embedding-model", encoder)
+    assert (ended.code, ended.err.splitlines()[0]) == (0, f"recipe best: strategy tree, {UNVERIFIED}")
 
 
 FREE_TEXT = {"question": "Where does the Elbe rise?", "label": "In the Giant Mountains."}
