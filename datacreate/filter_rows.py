@@ -171,7 +171,7 @@ class _RowCheck:
         label = str(field_at(row.values, self.format.roles.answer or ())) if self.format.labels else ""
         label = sys.intern(label)  # so that `first_labels` has no copies
         self.before[label] += 1
-        if label and self.first_labels.setdefault(hash(row.candidate.exact_key), label) != label:
+        if self.format.labels and self.first_labels.setdefault(hash(row.candidate.exact_key), label) != label:
             self.conflicting += 1
         if reject := first_reject(self.filters, row.candidate):
             self.rejected[reject.reason] += 1

@@ -91,6 +91,11 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     label = rows[0]["label"]
     file = write(tmp_path / "rows.jsonl", [rows[0] | {"label": each} for each in (label, not label, label, not label)])
     assert filtered(file)["conflicting_labels"] == 2
+    fields = {"text": {"type": "string"}, "label": {"enum": ["", "spam"]}}
+    roles = {"inputs": ["text"], "answer": "label"}
+    (tmp_path / "format.json").write_text(json.dumps({"properties": fields, "x-datacreate": {"roles": roles}}))
+    write(file, [{"text": "Buy now!", "label": each} for each in ("", "spam", "")])
+    assert filtered(file, "--format", tmp_path / "format.json")["conflicting_labels"] == 1
 
 
 def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
