@@ -106,7 +106,8 @@ def encode(
 def _text_pairs(examples: Sequence[ClassificationExample], head: HeadSpec) -> tuple[list[str], list[str] | None]:
     """The first texts of all inputs, and the second ones; None for these if there are no options and no passages."""
     if head.is_multiple_choice:
-        texts = [f"{e.passage} {e.text}" if e.passage else e.text for e in examples]
+        # The question comes first: a text that is too long loses its end.
+        texts = [f"{e.text} {e.passage}" if e.passage else e.text for e in examples]
         options = [option for example in examples for option in example.options]
         return [text for text in texts for _ in range(head.classes)], options
     passages = [example.passage or "" for example in examples]

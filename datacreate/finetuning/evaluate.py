@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -39,11 +39,12 @@ from datacreate.finetuning.training_rows import (
     read_file,
     rows_digest,
     to_classification_example,
+    with_varying_inputs,
 )
 from datacreate.formats.example import dotted, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import label_text
-from datacreate.formats.task_format import TaskFormat, read_format
+from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors
 from datacreate.locking import LOCK_FILE, locked
@@ -89,9 +90,12 @@ def read_test_file(
 ) -> TestSet:
     """A file with rows for a model with this head. Raises UsageError if no row has an answer that the model knows.
 
-    Rows that have the fields of one of the `known_formats`, in which the model was trained, are read in that format.
+    Rows that have the fields of one of the `known_formats`, in which the model was trained, are read in that format,
+    others as for a training.
     """
     source = read_file(path, options, known_formats)
+    if source.format not in known_formats:
+        source = replace(source, format=with_varying_inputs(source.format, source.values))
     answer_path, task_format = source.format.roles.answer, source.format
     if answer_path is None:
         raise UsageError(
@@ -103,7 +107,7 @@ def read_test_file(
         head.check_same(infer_head(source), "the model", source.name)
     # What was learned is not part of the hash: models of other texts and labels have the same test set.
     chosen_fields = [dotted(answer_path), list(options.inputs), list(options.ignore)]
-    given_format = task_format.document() if options.format else None
+    given_format = load_format(options.format).document() if options.format else None
     sha256 = json_sha256([chosen_fields, given_format, *source.values])
     # Its hash keeps the name apart from those of benchmarks and of other files.
     test = _test_set(f"{path.stem}-{sha256[:8]}", "test", sha256, head, source)

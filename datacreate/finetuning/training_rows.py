@@ -281,7 +281,7 @@ def training_set(
     for number, source in enumerate(sources):
         head.check_same(infer_head(source), first.name, source.name)
         alike = (other.values for other in sources if other.format.roles.inputs == source.format.roles.inputs)
-        task_format = _with_varying_inputs(source.format, list(chain.from_iterable(alike)))
+        task_format = with_varying_inputs(source.format, list(chain.from_iterable(alike)))
         if (document := task_format.document()) not in formats:
             formats.append(document)
         usable, skipped_here = _usable_examples(source, number, task_format, head)
@@ -318,7 +318,7 @@ def _joined(names: Iterable[str | None]) -> str:
     return "+".join(sorted({name for name in names if name}, key=lambda name: (name != HUMAN, name)))
 
 
-def _with_varying_inputs(task_format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:
+def with_varying_inputs(task_format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:
     """The format without inputs that are the same in all rows, such as an instruction: these tell no rows apart."""
     passage, inputs = task_format.passage_field, task_format.roles.inputs
     varying = {path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1}

@@ -40,17 +40,21 @@ def with_pgr(results: ResultModels) -> ResultModels:
 
 
 def mean_pgrs(results: Collection[ConditionResult]) -> tuple[MeanPGR, ...]:
-    """The mean PGR of each condition that has one on two test sets or more."""
+    """The mean PGR of each condition that has one on two test sets or more.
+
+    Of two results on one test set, as where a set was extended, that with more training sets counts.
+    """
     whole_sets = Counter(
         (result.condition, result.trained_for, result.test_digest) for result in results if result.has_all_rows
     )
-    groups: defaultdict[tuple[str, int | None], list[ConditionResult]] = defaultdict(list)
+    groups: defaultdict[tuple[str, int | None], dict[object, ConditionResult]] = defaultdict(dict)
     for result in results:
         if result.pgr:
             key = result.condition, result.trained_for, result.test_digest
             is_whole = result.has_all_rows and whole_sets[key] == 1
-            groups[result.condition, None if is_whole else result.count].append(result)
-    means = [_mean_pgr(condition, group) for (condition, _), group in groups.items()]
+            group = groups[result.condition, None if is_whole else result.count]
+            group[key] = max(group.get(key, result), result, key=lambda one: one.training_sets)
+    means = [_mean_pgr(condition, list(group.values())) for (condition, _), group in groups.items()]
     return tuple(mean for mean in means if mean)
 
 
@@ -67,14 +71,16 @@ def _mean_pgr(condition: str, results: Sequence[ConditionResult]) -> MeanPGR | N
     tests = sum(map(len, by_training.values()))
     if tests < 2:
         return None
-    means = [IntervalEstimate(*np.mean(list(map(astuple, own)), axis=0).tolist()) for own in by_training.values()]
+    # Their mean is that of all test sets, of which a training may have several.
+    scale = len(by_training) / tests
+    parts = [scale * np.sum(list(map(astuple, own)), axis=0) for own in by_training.values()]
     counts = {result.count for result in results}
     return MeanPGR(
         condition=condition,
         count=counts.pop() if len(counts) == 1 else None,
         tests=tests,
         tests_without_pgr=tuple(result.test for result in results if isinstance(result.pgr, str)),
-        pgr=mean_estimate(means),
+        pgr=mean_estimate([IntervalEstimate(*part.tolist()) for part in parts]),
     )
 
 

@@ -17,6 +17,7 @@ from datacreate.formats.example import Json
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reject import RejectReason
+from datacreate.formats.roles import Roles
 from datacreate.formats.row_file import READABLE, RawRow, RowFile, is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
@@ -65,9 +66,9 @@ class ValidatedRows:
 def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[TaskFormat] = ()) -> ValidatedRows:
     """The rows of a run directory (from its log) or of a file.
 
-    The format of a file is the one that `options` name, or is inferred from the rows and `options`. Without options it
-    is the first of the `known` formats whose fields the first row has. Raises UsageError if the file is missing, or has
-    no rows or no format; RunError if the run cannot be read.
+    The format of a file is the one that `options` name, or is inferred from the rows and `options`. It is a `known` one
+    that has the named schema or, if `options` agree, the fields of the first row. Raises UsageError if the file is
+    missing, or has no rows or no format; RunError if the run cannot be read.
     """
     options = options or FormatOptions()
     if path.is_dir() and not is_row_file(path):
@@ -100,14 +101,28 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
 def _format_of(
     objects: Iterable[Mapping[str, Json]], fields: Collection[str], options: FormatOptions, known: Sequence[TaskFormat]
 ) -> TaskFormat:
-    """The format that `options` name, or the first known one that `fields` fit, or the one inferred from the rows."""
+    """The format that `options` name, or the first known one that fits `fields` and them, or the one inferred."""
     if options.format:
-        return load_format(options.format)
-    if not options.first_changed_flag(FormatOptions.model_fields):
-        for task_format in known:
-            if set(fields) >= set(task_format.schema.get("required", ())):
-                return task_format
+        given = load_format(options.format)
+        return next((task_format for task_format in known if task_format.schema == given.schema), given)
+    for task_format in known:
+        if set(fields) >= set(task_format.schema.get("required", ())) and _agree(options, task_format.roles):
+            return task_format
     return infer_from_rows(objects, options)
+
+
+def _agree(options: FormatOptions, roles: Roles) -> bool:
+    """Whether options, as far as they are given, name the fields of these roles."""
+    answer, choices = (path and ".".join(path) for path in (roles.answer, roles.options))
+    with_values, inputs = {*options.label_sets, *options.range}, set(map(".".join, roles.inputs))
+    return (
+        options.answer in (None, answer)
+        and options.options in (None, choices)
+        and (not with_values or answer in with_values)
+        and inputs <= set(options.inputs or inputs)  # constant ones are not learned
+        and inputs.isdisjoint(options.ignore)
+        and options.turns is None
+    )
 
 
 def _validated(row: RawRow, task_format: TaskFormat) -> ValidRow | InvalidRow:

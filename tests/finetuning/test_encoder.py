@@ -49,8 +49,8 @@ def test_multiple_choice_pairs_the_question_with_each_option(tokenizer: Any) -> 
     ]
     encoded = encode(examples, OPTIONS, tokenizer, TOKENS)
     assert texts(tokenizer, encoded) == [
-        "<s> on the table which would you eat </s> </s> hammer </s>",
-        "<s> on the table which would you eat </s> </s> apple </s>",
+        "<s> which would you eat on the table </s> </s> hammer </s>",
+        "<s> which would you eat on the table </s> </s> apple </s>",
     ]
     assert texts(tokenizer, encoded, 1)[1] == "<s> which one </s> </s> saw there is </s>"
     assert (encoded.dataset["label"][:], encoded.dataset["length"][:]) == ([1, 0], [12, 9])
@@ -84,6 +84,8 @@ def test_the_longer_part_is_truncated_and_rows_are_counted_once(tokenizer: Any) 
         ClassificationExample("one", None, ("a", "b"), 0),
     ]
     assert encode(options, OPTIONS, tokenizer, 20).truncated == 1
+    of_passage = [ClassificationExample("which one", long, ("saw", "apple"), 0)]
+    assert texts(tokenizer, encode(of_passage, OPTIONS, tokenizer, 20))[0].startswith("<s> which one apple bread")
 
 
 def test_only_batches_are_padded_to_their_longest_input(tokenizer: Any) -> None:

@@ -348,6 +348,23 @@ def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -
     found = read_test_file(test, learned.head, FormatOptions(), known)
     assert [one.text for one in found.usable] == [one.text for one in learned.examples[:9]]
     other = learned.head.model_copy(update={"names": ("yes", "no", "maybe")})
+    schema = tmp_path / "format.json"
+    schema.write_text(json.dumps(known[0].document()))
+    for changed in (
+        {"labels": {"label": "yes,no,maybe"}},
+        {"answer": "label"},
+        {"inputs": ("instruction", "premise", "hypothesis")},
+        {"ignore": ("genre", "guess")},
+        {"format": str(schema)},
+    ):
+        found_alike = read_test_file(test, learned.head, FormatOptions.of(**changed), known)
+        assert found_alike.examples == found.examples, changed
+    guesses = read_test_file(test, learned.head, FormatOptions(answer="guess"), known)
+    assert guesses.labels == [one["guess"] for one in more], "options that contradict the format decide"
+    renamed = [{"truth": one.pop("label"), **one} for one in map(row, range(9))]
+    of_other_fields = write_rows(tmp_path / "renamed.jsonl", renamed)
+    [first, *_] = read_test_file(of_other_fields, learned.head, FormatOptions(answer="truth"), known).usable
+    assert (first.text, first.passage) == ("so 0", "it is 0"), "without the instruction, as in a training"
     digests = {read_test_file(test, head, FormatOptions(), known).sha256 for head in (learned.head, other)}
     assert digests == {found.sha256}
     shouted = write_rows(tmp_path / "shouted.jsonl", [one | {"premise": one["premise"].upper()} for one in more])

@@ -92,6 +92,24 @@ def test_test_sets_of_one_training_do_not_narrow_the_interval(tmp_path: Path) ->
     assert astuple(mean.pgr) == pytest.approx(astuple(pgr(table, "tree", "strategyqa")))
 
 
+def test_the_mean_pgr_weighs_each_test_set_once(tmp_path: Path) -> None:
+    for train, test, human, tree in (
+        ("creak", "strategyqa", 180, 160),
+        ("creak", "boolq_open", 160, 120),
+        ("strategyqa", "creak", 180, 170),
+    ):
+        trained(tmp_path, "human", human, benchmark=test, train=train)
+        trained(tmp_path, "tree", tree, benchmark=test, train=train)
+    sample = answers(160, 200)  # of a set that was extended: the same condition and number of rows
+    for seed in (1, 2):
+        evaluated(
+            tmp_path / f"sample-{seed}", sample, TRUTH, full=False, benchmark="strategyqa", train="creak",
+            rows_of=f"sample {seed}",
+        )  # fmt: skip
+    (mean,) = tables(tmp_path)[0].mean_pgrs
+    assert (mean.tests, mean.pgr.value) == (3, pytest.approx((0.75 + 1 / 3 + 0.875) / 3))
+
+
 def test_learning_curves_and_the_rows_that_match_human_rows(tmp_path: Path) -> None:
     for count, human, tree, naive in ((50, 104, 110, 104), (100, 140, 130, 120), (200, 170, 150, 130)):
         trained(tmp_path, "human", human, count)
