@@ -133,7 +133,7 @@ class _Builder:
     def _human_rows(self, seed: int) -> list[_Rows]:
         """Nested samples of the human rows. The sample of all rows is the same for each seed, so it appears once."""
         whole = self.benchmark.rows["train"]
-        samples = [size if size < whole else None for size in self.sizes]
+        samples = dict.fromkeys(size if size < whole else None for size in self.sizes)
         is_repeated = HUMAN_FULL in self.plan.conditions or seed != self.plan.example_seeds[0]
         return [
             _Rows(HUMAN, with_human_rows=True, sample=size, seed=seed) for size in samples if size or not is_repeated

@@ -196,6 +196,8 @@ def test_a_sample_of_all_human_rows_is_there_once(bench: Bench) -> None:
         "creak-human-7": ["human-reader-100", "human-reader-full"],
         "creak-human-8": ["human-reader-100"],
     }
+    more_than_there_are = {"benchmarks": ["winogrande"], "count": 200, "sizes": [170, 180, "all"]}  # it has 160 rows
+    assert trainings(bench, **plan | more_than_there_are) == {"winogrande-human-7": ["human-reader-full"]}
 
 
 def test_the_count_train_is_that_of_each_benchmark(bench: Bench) -> None:
