@@ -101,11 +101,11 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
 def _format_of(
     objects: Iterable[Mapping[str, Json]], fields: Collection[str], options: FormatOptions, known: Sequence[TaskFormat]
 ) -> TaskFormat:
-    """The format that `options` name, or the first known one that fits `fields` and them, or the one inferred."""
+    """The format that `options` name, or a known one that fits `fields` and them, or the one inferred."""
     if options.format:
         given = load_format(options.format)
         return next((task_format for task_format in known if task_format.schema == given.schema), given)
-    for task_format in known:
+    for task_format in sorted(known, key=lambda each: -len(each.schema.get("required", ()))):  # most fields first
         if set(fields) >= set(task_format.schema.get("required", ())) and _agree(options, task_format.roles):
             return task_format
     return infer_from_rows(objects, options)

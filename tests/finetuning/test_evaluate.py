@@ -359,6 +359,11 @@ def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -
     ):
         found_alike = read_test_file(test, learned.head, FormatOptions.of(**changed), known)
         assert found_alike.examples == found.examples, changed
+    shorter = [{name: text for name, text in row(n).items() if name != "premise"} for n in range(9)]
+    sources = [read_source(str(write_rows(tmp_path / "shorter.jsonl", shorter))), read_source(str(test))]
+    known_two = [read_format(document) for document in training_set(sources).formats]
+    [two, *_] = read_test_file(test, learned.head, FormatOptions(), known_two).usable
+    assert (two.passage, "guess: " in two.text) == ("it is 0", True), "the format with most of the fields"
     guesses = read_test_file(test, learned.head, FormatOptions(answer="guess"), known)
     assert guesses.labels == [one["guess"] for one in more], "options that contradict the format decide"
     renamed = [{"truth": one.pop("label"), **one} for one in map(row, range(9))]
