@@ -37,13 +37,13 @@ from datacreate.finetuning.training_rows import (
     json_sha256,
     read_benchmark,
     read_file,
+    row_label,
     rows_digest,
     to_classification_example,
     with_varying_inputs,
 )
-from datacreate.formats.example import dotted, field_at
+from datacreate.formats.example import dotted
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.roles import label_text
 from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors
@@ -122,7 +122,7 @@ def _test_set(name: str, split: str, sha256: str, head: HeadSpec, source: Source
     labels = [""] * len(source.rows)
     for row, values in enumerate(source.values):
         with suppress(KeyError, TypeError):  # `to_classification_example` says that it is missing
-            labels[row] = label_text(field_at(values, source.format.roles.answer or ()))
+            labels[row] = row_label(values, source.format)
     examples = [to_classification_example(values, source.format, head) for values in source.values]
     return TestSet(name, split, sha256, head, labels, examples)
 

@@ -219,7 +219,7 @@ def benchmark_head(benchmark: Benchmark) -> HeadSpec:
 def _labels_in_rows(source: Source) -> list[str]:
     """The different answers of the rows. Raises UsageError if they are not labels."""
     path, roles, total = source.format.roles.answer, source.format.roles, len(source.rows)
-    answers = list(source.field(path or ()))
+    answers = [answer for answer in source.field(path or ()) if answer is not None]
     is_text = roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in source.format.rules
     if path is None or is_text or any(isinstance(answer, list) for answer in answers):
         raise UsageError(
@@ -238,6 +238,12 @@ def _labels_in_rows(source: Source) -> list[str]:
     )
 
 
+def row_label(row: Mapping[str, Json], task_format: TaskFormat) -> str:
+    """The right answer of a row as a text; "" for null, unless that is a label. KeyError or TypeError without one."""
+    answer = field_at(row, task_format.roles.answer or ())
+    return "" if answer is None and None not in (task_format.labels or ()) else label_text(answer)
+
+
 def to_classification_example(
     row: Mapping[str, Json], task_format: TaskFormat, head: HeadSpec
 ) -> ClassificationExample | str:
@@ -245,7 +251,7 @@ def to_classification_example(
     try:
         passage = task_format.passage(row) or None
         text = task_format.text_for_model(row)
-        answer = label_text(field_at(row, task_format.roles.answer or ()))
+        answer = row_label(row, task_format)
         if not text.strip():
             return "the inputs are empty"
         if not head.is_multiple_choice:

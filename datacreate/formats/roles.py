@@ -139,6 +139,8 @@ class Answers:
             keys = list(map(canonical_label, possible_answers))
             if canonical_label(answer) in keys:
                 return keys.index(canonical_label(answer))
+        if answer is None:  # no answer, and not that of a choice "None"
+            return None
         texts, answer_text = list(map(label_text, possible_answers)), label_text(answer)
         if answer_text not in texts:  # case and outer spaces do not count
             texts = [text.casefold().strip() for text in texts]

@@ -220,6 +220,25 @@ def test_a_label_that_the_model_has_not_learned_is_a_class_that_it_never_predict
     assert (found.classes, found.accuracy, found.score, found.unanswered) == (2, 59 / 60, 1, 1)
 
 
+def test_null_is_no_answer_and_not_the_label_none(tmp_path: Path) -> None:
+    rows = [{"text": f"it is {n}", "label": ("none", "hate", None)[n % 3]} for n in range(60)]
+    learned = training_set([read_source(str(write_rows(tmp_path / "train.jsonl", rows)))])
+    assert (learned.head.names, len(learned.examples), learned.skipped.keys()) == (
+        ("hate", "none"), 40, {"the answer is not one of the labels"},
+    )  # fmt: skip
+    csv = tmp_path / "test.csv"
+    csv.write_text("text,label\n" + "".join(f"{row['text']},{row['label'] or ''}\n" for row in rows))
+    test = read_test_file(csv, learned.head, FormatOptions(), list(map(read_format, learned.formats)))
+    _, found = grade(test, one_hot([example.answer_index or 0 for example in test.usable]))
+    assert (found.classes, found.score, found.accuracy, found.unanswered) == (2, 1, 2 / 3, 20)
+    asked = [
+        {"question": f"which of {n}", "options": ["None", f"a {n}", "b"], "answer": ("b", "None", None)[n % 3]}
+        for n in range(60)
+    ]
+    learned = training_set([read_source(str(write_rows(tmp_path / "asked.jsonl", asked)))])
+    assert [example.answer_index for example in learned.examples] == [2, 0] * 20
+
+
 def test_answers_are_found_among_names_by_spelling_and_then_without_case() -> None:
     names = NameIndices(["Yes", "yes", "No ", *map(str, range(100_000))])  # many: each is found at once
     found = [names.find(answer) for answer in ("yes", "YES", " no", "maybe", *map(str, range(100_000)))]
