@@ -71,9 +71,8 @@ def _mean_pgr(condition: str, results: Sequence[ConditionResult]) -> MeanPGR | N
     tests = sum(map(len, by_training.values()))
     if tests < 2:
         return None
-    # Their mean is that of all test sets, of which a training may have several.
-    scale = len(by_training) / tests
-    parts = [scale * np.sum(list(map(astuple, own)), axis=0) for own in by_training.values()]
+    # The mean of these parts is that of all test sets, of which a training may have several.
+    parts = [np.sum(list(map(astuple, own)), axis=0) * len(by_training) / tests for own in by_training.values()]
     counts = {result.count for result in results}
     return MeanPGR(
         condition=condition,
