@@ -119,7 +119,10 @@ class Prediction(Record):
 
 
 class NameIndices:
-    """The indices of names, by which answers are found: exact spelling first, then ignoring case and outer spaces."""
+    """The indices of names, by which answers are found: by exact spelling, else without case, outer spaces and `.0`.
+
+    CSV files have texts such as `1.0`, where other files have numbers.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names: list[str] = []
@@ -131,12 +134,16 @@ class NameIndices:
     def add(self, name: str) -> None:
         """Add a name; of equal ones the first is found."""
         self._exact.setdefault(name, len(self.names))
-        self._folded.setdefault(name.casefold().strip(), len(self.names))
+        self._folded.setdefault(self._fold(name), len(self.names))
         self.names.append(name)
 
     def find(self, answer: str) -> int | None:
         """The index of the name that an answer is; None if it is none of them."""
-        return self._exact.get(answer, self._folded.get(answer.casefold().strip()))
+        return self._exact.get(answer, self._folded.get(self._fold(answer)))
+
+    @staticmethod
+    def _fold(name: str) -> str:
+        return re.sub(r"^([+-]?\d+)\.0+$", r"\1", name.casefold().strip())
 
 
 _name_indices = cache(NameIndices)

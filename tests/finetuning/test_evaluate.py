@@ -243,6 +243,8 @@ def test_answers_are_found_among_names_by_spelling_and_then_without_case() -> No
     names = NameIndices(["Yes", "yes", "No ", *map(str, range(100_000))])  # many: each is found at once
     found = [names.find(answer) for answer in ("yes", "YES", " no", "maybe", *map(str, range(100_000)))]
     assert found == [1, 0, 2, None, *range(3, 100_003)]
+    halves = NameIndices(["0.5", "1.0", "1.5", "v2.0"])  # texts of a CSV file
+    assert [halves.find(answer) for answer in ("1", "1.5", "1.0", "v2")] == [1, 2, 1, None]
 
 
 def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
