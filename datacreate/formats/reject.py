@@ -47,7 +47,10 @@ class RejectReason(StrEnum):
     # Repeats a row of a test set.
     CONTAMINATED = "contaminated", "try another example, or compare with other sets in --decontaminate"
     # The verifier finds another answer more probable.
-    REJECTED_BY_VERIFIER = "rejected_by_verifier", "try another model, another --verifier, or --verify keep"
+    REJECTED_BY_VERIFIER = (
+        "rejected_by_verifier",
+        "say what each answer means in --instruction, or try another model, another --verifier, or --verify keep",
+    )
     # Its label, or a value of its attributes, has all its examples.
     OVER_QUOTA = "over_quota", "the missing labels are too rare; try another model, --verifier or --label-ratio"
     NOT_NEEDED = "not_needed"  # valid, but the requested count was reached
