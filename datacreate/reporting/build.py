@@ -130,7 +130,7 @@ def _read(folder: Path) -> EvaluationRows:
     labels = tuple(intern(prediction.label) for prediction in predictions)  # many models answer the same rows
     if evaluation.head != "multiple_choice":
         names = NameIndices(evaluation.scores.predicted)
-        scored = {names.find(label) for label in set(labels) if label}
+        scored = {names.find(label) for label in set(labels) if label or "" in names.names}
         if None in scored or len(scored) != evaluation.scores.classes:
             raise TrainingError(
                 "scored by an older version over other labels; remove this folder, and evaluate the model again"

@@ -63,11 +63,12 @@ def test_options_are_corrected_for_their_number(tmp_path: Path) -> None:
     assert one.score.low == pytest.approx((one.accuracy.low - 0.2) / 0.8)
 
 
-def test_labels_that_differ_in_case_are_two(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["US", ""])
+def test_labels_that_differ_in_case_or_are_empty_are_two(tmp_path: Path, other: str) -> None:
     folder = evaluated(tmp_path / "one", answers(60, 100))
     for name in ("evaluation.json", "predictions.jsonl"):
         path = folder / name
-        path.write_text(path.read_text().replace('"True"', '"US"').replace('"False"', '"us"'))
+        path.write_text(path.read_text().replace('"True"', f'"{other}"').replace('"False"', '"us"'))
     assert result(only_table(tmp_path), "tree").score.value == pytest.approx(2 * (30 / 50 + 30 / 50) / 2 - 1)
 
 
