@@ -17,15 +17,13 @@ from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.metrics import NEAR_THRESHOLD, HumanMetrics, Metrics, SetMetrics
+from datacreate.metrics import MAX_ROWS, NEAR_THRESHOLD, HumanMetrics, Metrics, SetMetrics
 from datacreate.metrics.diversity import MAX_TEXTS, diversity
 from datacreate.metrics.shortcuts import shortcuts, text_and_passage
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
 Rows = Sequence[Mapping[str, Json]]
-
-MAX_ROWS = 4_000  # larger sets are sampled down to this many rows by seed
 
 
 def measure_run(directory: RunDirectory) -> Metrics:

@@ -48,7 +48,7 @@ from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors
 from datacreate.locking import LOCK_FILE, locked
-from datacreate.messages import Notify, no_notify
+from datacreate.messages import Notify, did_you_mean, no_notify
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384  # tokens per batch, padding included: many short rows or few long ones
@@ -206,6 +206,10 @@ def evaluate(
         test = read_test_file(path, training.head, options or FormatOptions(), known_formats)
         if rows_digest(test.usable) == training.condition.digest:
             notify(f"warning: {path} has the rows that {folder} was trained on; its score does not hold for other rows")
+        if not (head := training.head).is_multiple_choice:
+            unknown = [label for label in sorted(set(test.labels)) if label and head.index(label) is None]
+            if misspelt := [label + hint for label in unknown if (hint := did_you_mean(label, head.names))]:
+                notify(f"warning: {path}: each is a class that the model has not learned: {', '.join(misspelt[:5])}")
         return test
 
     tests = chain(

@@ -158,7 +158,8 @@ def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFo
             problem = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
             rows.append(SourceRow(row.values, str(len(rows)), problem=problem))
     digest = json_sha256(row.values for row in rows)  # files of one name may have different rows
-    return Source(str(path), f"{path.stem} ({digest[:8]})", reader.format, rows)
+    name = path.stem.replace("+", "-")  # a `+` would make it the name of a mixture
+    return Source(str(path), f"{name} ({digest[:8]})", reader.format, rows)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Table = tuple[list[str], list[list[str]]]  # columns and rows of text; no rows if nothing was measured
 
 NEAR_THRESHOLD = 0.7  # similarity from which rows count as near-duplicates, as the filter `--near` computes it
+MAX_ROWS = 4_000  # larger sets are sampled down to this many rows by seed
 _MAX_NEAR_SHARE = 0.1  # of rows, without a warning
 
 _DIVERSITY = {
@@ -96,8 +97,9 @@ class Metrics(SetMetrics):
         """A warning if many rows are near-duplicates; "" if not."""
         if self.near_duplicates <= _MAX_NEAR_SHARE * self.rows:
             return ""
+        drawn = " drawn by seed" if self.rows == MAX_ROWS else ""
         return (
-            f"{self.near_duplicates:,} of {self.rows:,} rows are near-duplicates of earlier rows; "
+            f"{self.near_duplicates:,} of {self.rows:,} rows{drawn} are near-duplicates of earlier rows; "
             f"`--near {NEAR_THRESHOLD}` rejects them"
         )
 

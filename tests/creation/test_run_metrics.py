@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from datacreate.creation.run_metrics import MAX_ROWS, measure_rows, measure_run, sampled
+from datacreate.creation.run_metrics import measure_rows, measure_run, sampled
 from datacreate.formats.task_format import read_format
+from datacreate.metrics import MAX_ROWS
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 from tests.benchmarks.conftest import imported
@@ -110,6 +111,8 @@ def test_many_near_duplicates_are_a_warning() -> None:
     metrics = measure_rows(STATEMENT, rows, None, rows[:1], None)
     assert metrics.near_warning == "12 of 40 rows are near-duplicates of earlier rows; `--near 0.7` rejects them"
     assert measure_rows(STATEMENT, rows[9:], None, rows[:1], None).near_warning == ""  # 3 of 31
+    large = replace(metrics, rows=MAX_ROWS, near_duplicates=900)
+    assert large.near_warning.startswith("900 of 4,000 rows drawn by seed are near-duplicates of earlier rows")
 
 
 def test_rows_of_a_large_run_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

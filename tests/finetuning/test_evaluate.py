@@ -346,6 +346,11 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     )
     assert (shown.code, "100.0" in shown.out) == (2, True), "the results before the error"
     assert "none.jsonl" in shown.err
+    notes: list[str] = []
+    misspelt = write_rows(tmp_path / "misspelt.jsonl", [*rows, rows[0] | {"truth": "Fasle"}, rows[0] | {"truth": "x"}])
+    evaluate(folder, files=[misspelt], options=FormatOptions(answer="truth"), notify=notes.append)
+    warning = f"warning: {misspelt}: each is a class that the model has not learned: Fasle (did you mean False?)"
+    assert [note for note in notes if "warning" in note] == [warning]
     other = write_rows(tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}])
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}])
     for model, file, words in [

@@ -24,7 +24,7 @@ from datacreate.finetuning.training_rows import ClassificationExample, TrainingS
 from datacreate.formats.options import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
-from tests.finetuning.sets import Row, choices, source_of, write_rows
+from tests.finetuning.sets import Row, choices, claims, source_of, write_rows
 from tests.support.making import NLI, NLI_LABELS, make
 
 CLAIM: Row = {"question": "Is an apple a tool?", "context": None, "options": ["True", "False"], "label": False}
@@ -104,6 +104,10 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str
     families = [example.family for example in found.examples]
     assert not set(families[:200]) & set(families[200:])
     assert rows_of(tmp_path / "run", "csqa").condition.name == "human+random"
+
+
+def test_a_file_with_the_name_of_a_mixture_is_none(tmp_path: Path) -> None:
+    assert rows_of(write_rows(tmp_path / "human+tree.jsonl", claims(20, 1))).condition.name.startswith("human-tree (")
 
 
 def test_a_human_sample_beside_created_rows_is_the_one_without_them(
