@@ -19,7 +19,7 @@ from datacreate.creation.requests import PendingRequest
 from datacreate.engines.request import Completion
 from datacreate.filters.filter import Filter, first_reject
 from datacreate.formats.candidate import Candidate, CopyChecks
-from datacreate.formats.example import shorten
+from datacreate.formats.example import Json, shorten
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.response import parse_completion
 from datacreate.prompts.label_scoring import PermutedPrompt, make_label_prompt
@@ -229,7 +229,7 @@ class Acceptance:
                 rejects.append(result)
             else:
                 accepted.append(result)
-                self._add_relabeled(candidate, result, commit.request_number)
+                self._add_relabeled(values, result, commit.request_number)
         return Commit(
             request_number=commit.request_number,
             parent=commit.parent,
@@ -253,9 +253,8 @@ class Acceptance:
         if isinstance(record, Commit) and record.released:
             waited = self._verification.waiting[0].waiting
             originals = [values for values, scored in zip(waited, record.scored, strict=True) if scored.accepted]
-            for rows in zip(originals, record.accepted, strict=True):
-                original, relabeled = (Candidate.of(values, self._format) for values in rows)
-                self._add_relabeled(original, relabeled, record.request_number)
+            for original, values in zip(originals, record.accepted, strict=True):
+                self._add_relabeled(original, Candidate.of(values, self._format), record.request_number)
             return
         for values in record.passed if isinstance(record, Commit) else filter(None, [record.added]):
             self._add_passed(Candidate.of(values, self._format), record.request_number)
@@ -291,9 +290,9 @@ class Acceptance:
         self.quotas.add(candidate.example.values, attributes)
         return candidate
 
-    def _add_relabeled(self, original: Candidate, relabeled: Candidate, request_number: int) -> None:
+    def _add_relabeled(self, original: Mapping[str, Json], relabeled: Candidate, request_number: int) -> None:
         """Add an example that waited to the filters, if its new label gave it another text."""
-        if relabeled.exact_key != original.exact_key:
+        if relabeled.exact_key != Candidate.of(original, self._format).exact_key:
             self._add_passed(relabeled, request_number)
 
     def _add_passed(self, candidate: Candidate, request_number: int) -> None:

@@ -116,8 +116,7 @@ def reviewing(
     """
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:
-        session = ReviewSession(directory, lock)
-        with closing(session):
+        with closing(ReviewSession(directory, lock)) as session:
             yield session
         if session.is_changed:
             directory.write_results(session.config, session.stats, lock, compute_metrics, notify)
