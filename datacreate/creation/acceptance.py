@@ -35,13 +35,12 @@ from datacreate.verification.scoring import NO_SCORES, Scored, disagreement, fin
 class ParsedCompletion:
     """The examples that a completion contains, in order: valid ones as `Candidate`, others as `Reject`.
 
-    `Pipeline` sends the label prompts to the verifier, and adds its scores to them.
+    Those that the verifier scores have a label prompt. `Pipeline` sends it, and adds the scores to it.
     """
 
     request: PendingRequest
     completion: Completion
-    items: tuple[Candidate | Reject, ...]
-    label_prompts: Mapping[int, PermutedPrompt]  # by index of the item
+    items: Sequence[tuple[Candidate | Reject, PermutedPrompt | None]]
     unscored: int = 0  # number of scoring requests without a result
     scoring_tokens: int = 0
 
@@ -70,21 +69,16 @@ class Acceptance:
     def parse(self, request: PendingRequest, completion: Completion) -> ParsedCompletion:
         """Parse and validate a completion, in any order of requests; nothing is accepted or counted yet.
 
-        The result has a label prompt for each example that passes the filters now. Filters only get
-        stricter: an example that is rejected now is also rejected by `make_commit`.
+        The result has a label prompt for each example that passes the filters now. Filters only get stricter: an
+        example that is rejected now is also rejected by `make_commit`.
         """
         items = self._parse_items(request, completion)
-        candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
+        candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # encoding one batch now is faster than single texts later
-            self._embedder.encode([candidate.embedding_text for candidate in candidates.values()])
+            self._embedder.encode([candidate.embedding_text for candidate in candidates])
         for candidate_filter in self._filters:
-            candidate_filter.prefetch(list(candidates.values()))
-        label_prompts = {}
-        if self._verification.mode != "off":
-            for index, candidate in candidates.items():
-                if not self._find_reject(candidate, request) and (prompt := self._label_prompt(candidate)):
-                    label_prompts[index] = prompt
-        return ParsedCompletion(request, completion, tuple(items), label_prompts)
+            candidate_filter.prefetch(candidates)
+        return ParsedCompletion(request, completion, [(item, self._label_prompt(item, request)) for item in items])
 
     def _parse_items(self, request: PendingRequest, completion: Completion) -> list[Candidate | Reject]:
         """The examples of a completion, valid or rejected; one reject if the request failed."""
@@ -102,11 +96,12 @@ class Acceptance:
             max_text_chars=self._plan.samplings[request.generator].longest_text,
         )
 
-    def _label_prompt(self, candidate: Candidate) -> PermutedPrompt | None:
-        """The prompt that asks the verifier for the label of an example; None if its answers cannot be scored."""
-        spec, values = self._plan.spec, candidate.example.values
-        assert spec.verification, "the caller checks it"
-        by_letter = spec.verification.scored_by_letter
+    def _label_prompt(self, item: Candidate | Reject, request: PendingRequest) -> PermutedPrompt | None:
+        """The prompt that asks the verifier for the label of an example; None if it is rejected or cannot be scored."""
+        spec = self._plan.spec
+        if spec.verification is None or isinstance(item, Reject) or self._find_reject(item, request):
+            return None
+        values, by_letter = item.example.values, spec.verification.scored_by_letter
         prompt = make_label_prompt(self._format, values, scored_by_letter=by_letter, instruction=spec.instruction)
         return PermutedPrompt(prompt, f"{spec.seed}:{prompt.text}") if prompt else None
 
@@ -120,10 +115,9 @@ class Acceptance:
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
-        for index, item in enumerate(parsed.items):
+        for item, prompt in parsed.items:
             result = item
             if isinstance(item, Candidate):
-                prompt = parsed.label_prompts.get(index)
                 result, verified = self._accept_or_reject(item, request, prompt.mean_scores() if prompt else None)
                 scored += [verified] if verified else []
             if isinstance(result, Reject):

@@ -95,7 +95,7 @@ class Pipeline:
         """Parse the completion of a generation request, and queue the label prompts of its examples."""
         number = completion.request_id
         self._parsed[number] = parsed = self._state.parse(self._generating.pop(number), completion)
-        for label_prompt in parsed.label_prompts.values():
+        for label_prompt in filter(None, (prompt for _, prompt in parsed.items)):
             for permutation in label_prompt.permutations:
                 heappush(self._to_score, _Scoring(number, parsed.unscored, label_prompt, permutation))
                 parsed.unscored += 1
@@ -112,7 +112,7 @@ class Pipeline:
     def uncommitted(self) -> tuple[int, int]:
         """How many valid examples and generated tokens have arrived that `next_completed` has not returned yet."""
         waiting = self._parsed.values()
-        examples = sum(isinstance(item, Candidate) for parsed in waiting for item in parsed.items)
+        examples = sum(isinstance(item, Candidate) for parsed in waiting for item, _ in parsed.items)
         return examples, sum(parsed.completion.generated_tokens for parsed in waiting)
 
     def next_completed(self) -> ParsedCompletion | None:
