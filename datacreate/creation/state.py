@@ -185,8 +185,8 @@ class RunState:
         self._accepted_per_request += (passed - self._accepted_per_request) / averaged
         self._shots.add(commit.passed)
         first = self._acceptance.passed - passed + 1
-        children = [(index, example_line(commit.passed[index])) for index in commit.chosen_children]
-        parents = [Parent(first + index, line, commit.parent_depth + 1) for index, line in children]
+        lines = tuple(map(example_line, commit.waiting)) or commit.accepted_lines
+        parents = [Parent(first + i, lines[i], commit.parent_depth + 1) for i in commit.chosen_children]
         self._queue.add_result(commit.request_number, parents, passed)
 
 
