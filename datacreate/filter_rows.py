@@ -86,7 +86,7 @@ class VerifierFilter(Filter):
         self._format = rows.format
         self._other_filters = other_filters
         self._scored_by_letter = False
-        self._means: Sequence[float | None] | None = None  # of the probabilities of each label; None: not calibrated
+        self._means: Sequence[float] | None = None  # of the probabilities of each label; None: not calibrated
         self._sample: dict[str, Probabilities | None] = {}  # by the id of an example; None: no scores
         self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
 

@@ -50,7 +50,7 @@ class LabelNoiseCheck:
         self._min_concordance = min_concordance
         self._next_test = min(FIRST_ROWS, max_rows)  # in examples
         self._rows: list[AssignedRow] = []
-        self._means: Sequence[float | None] = ()
+        self._means: Sequence[float] = ()
         self.concordance: IntervalEstimate | None = None  # None until decided, and if all examples have one label
         self.decided = not labels
         self.pseudo_labels = False
@@ -109,31 +109,28 @@ class LabelNoiseCheck:
         return calibrated(probabilities, self._means) if self.decided else probabilities
 
 
-def label_means(rows: Sequence[AssignedRow], num_labels: int) -> list[float | None]:
+def label_means(rows: Sequence[AssignedRow], num_labels: int) -> list[float]:
     """The verifier's mean probability of each label.
 
-    Each assigned label has the same weight, whatever the shares of the labels. None: the label was never assigned.
+    Each assigned label has the same weight, whatever the shares of the labels. A label that was never assigned counts
+    as if it had been right once: so it is not preferred, even if it is the verifier's favorite.
     """
     by_label = [[p for assigned, p in rows if assigned == label] for label in range(num_labels)]
     means = [[sum(column) / len(own) for column in zip(*own, strict=True)] for own in by_label if own]
-    overall = [sum(column) / len(means) for column in zip(*means, strict=True)]
-    return [mean if own else None for mean, own in zip(overall, by_label, strict=True)]
+    sums = [sum(column) for column in zip(*means, strict=True)]
+    return [
+        total / len(means) if own else (total + 1) / (len(means) + 1) for total, own in zip(sums, by_label, strict=True)
+    ]
 
 
-def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> Probabilities:
+def calibrated(probabilities: Probabilities, means: Sequence[float]) -> Probabilities:
     """Probabilities divided by the means of their labels and normalized; rounded to four decimals as in the log.
 
-    A label without a mean keeps its probability.
+    Without means they stay as they are.
     """
-    weights = {
-        label: probabilities[label] / max(mean, _MIN_MEAN) for label, mean in enumerate(means) if mean is not None
-    }
-    total, share = sum(weights.values()), sum(probabilities[label] for label in weights)
-    if not total:
-        return probabilities
-    return tuple(
-        round(weights[label] / total * share, 4) if label in weights else p for label, p in enumerate(probabilities)
-    )
+    weights = [probability / max(mean, _MIN_MEAN) for probability, mean in zip(probabilities, means, strict=False)]
+    total = sum(weights)
+    return tuple(round(weight / total, 4) for weight in weights) if total else probabilities
 
 
 def numeric_values(labels: Sequence[Json], *, is_range: bool = False) -> list[float] | None:

@@ -150,10 +150,12 @@ def test_calibration_does_not_depend_on_the_shares_of_the_labels() -> None:
     assert label_means(few, 2) == pytest.approx(label_means(scored_rows, 2), abs=0.03)
 
 
-def test_a_label_without_rows_keeps_its_probability() -> None:
+def test_a_label_without_rows_is_not_preferred() -> None:
     means = label_means([(0, (0.6, 0.3, 0.1)), (1, (0.4, 0.5, 0.1))], 3)
-    assert means == [0.5, 0.4, None]
-    assert calibrated((0.5, 0.4, 0.1), means) == (0.45, 0.45, 0.1)
+    assert means == pytest.approx([0.5, 0.4, 0.4])
+    assert calibrated((0.5, 0.4, 0.1), means) == (0.4444, 0.4444, 0.1111)
+    favorite = label_means([(0, (0.2, 0.1, 0.7)), (1, (0.1, 0.2, 0.7))], 3)  # the third, for every text
+    assert calibrated((0.2, 0.1, 0.7), favorite) == (0.4638, 0.2319, 0.3043)
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 0.01))
