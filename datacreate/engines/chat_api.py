@@ -1,7 +1,6 @@
 """The chat completions API: Request -> JSON body, and JSON response -> Completion.
 
-The schema goes into the standard `response_format`. Extensions of the API are sent only to the engines that have them
-(engine_kind.py).
+Extensions of the API are sent only to the engines that have them (engine_kind.py).
 """
 
 from __future__ import annotations
@@ -20,13 +19,6 @@ from datacreate.engines.server_errors import Unavailable, short_text
 _UNLISTED_LOGPROB = -20.0  # the log-probability of a choice that is not among the most probable tokens
 _MIN_LOGPROB = -100.0  # lower ones count as this
 
-_COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-"""Options of llguidance: it then allows only JSON without spaces, which takes fewer tokens."""
-
-_TEXT_MARGIN = 64
-"""Characters beyond `Sampling.longest_text` at which llguidance ends a text. No token is longer, so texts within the
-limit are written as if there were none."""
-
 _JSON_STARTS = ("[", "{")
 
 _ONLY_THOUGHTS = (
@@ -44,7 +36,7 @@ class ChatApi:
     thinking: Thinking = field(default_factory=lambda: Thinking(disable={}))
     kind: EngineKind = OTHER_SERVER
     has_system_role: bool = True  # whether it accepts system messages
-    uses_llguidance: bool = False  # send the schema for llguidance (llama.cpp), not in `response_format`
+    sends_own_schema_field: bool = False  # the schema goes into the field of its kind, not into the standard one
 
     def messages(self, messages: Messages, *, thinks: bool = False) -> dict[str, Any]:
         """The fields of a request that hold the prompt and the arguments of the chat template."""
@@ -80,9 +72,9 @@ class ChatApi:
         if thinking and self.thinking.has_limit and self.kind.thinking_field:
             body[self.kind.thinking_field] = thinking
         if request.schema is not None:
-            # What is sent for llguidance would also apply to the thoughts; `response_format` applies after them.
-            for_llguidance = self.uses_llguidance and not thinking
-            body |= _schema_field(request.schema, sampling.longest_text, for_llguidance=for_llguidance)
+            # The field of llama.cpp would also apply to the thoughts; the standard one applies after them.
+            kind = self.kind if self.sends_own_schema_field and not thinking else OTHER_SERVER
+            body |= kind.schema_field(json.loads(request.schema), sampling.longest_text)
         if request.choices:
             body |= self.kind.scoring_fields(tokens)
         return body
@@ -94,32 +86,6 @@ def _merge_system_message(messages: Messages) -> Messages:
         return messages
     system, first, *rest = messages
     return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
-
-
-def _schema_field(schema: str, max_text_chars: int | None, *, for_llguidance: bool) -> dict[str, Any]:
-    """The field of a request that holds the schema: `grammar` for llguidance, otherwise `response_format`."""
-    parsed = json.loads(schema)
-    if for_llguidance:
-        if max_text_chars:
-            parsed = _with_max_length(parsed, max_text_chars + _TEXT_MARGIN)
-        guided = json.dumps({"x-guidance": _COMPACT, **parsed}, ensure_ascii=False)
-        return {"grammar": f"%llguidance {{}}\nstart: %json {guided}"}
-    named = {"name": "examples", "schema": parsed, "strict": True}
-    return {"response_format": {"type": "json_schema", "json_schema": named}}
-
-
-def _with_max_length(schema: Any, characters: int) -> Any:
-    """The schema with a maximum length for all free texts.
-
-    Only for llguidance, which checks it in 0.2 ms per token: other engines take seconds to compile it, or refuse it.
-    """
-    if isinstance(schema, list):
-        return [_with_max_length(part, characters) for part in schema]
-    if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
-        return schema
-    if schema == {"type": "string"}:
-        return {**schema, "maxLength": characters}
-    return {key: _with_max_length(part, characters) for key, part in schema.items()}
 
 
 def parse_response(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:

@@ -78,7 +78,8 @@ class EngineKind:
     # The requests that its servers understand
     penalty_field = "repetition_penalty"
     thinking_field: str | None = None  # the field for the most tokens of thinking
-    may_use_llguidance = False  # whether it may accept a schema for llguidance; the server tests find out
+    own_schema_field = False  # whether `schema_field` is not the standard; the server tests find out if it is accepted
+    ends_long_texts = False  # whether its own `schema_field` limits the length of texts
     test_fields: Mapping[str, Any] = {}  # for the requests of server tests
 
     def build(self) -> str | None:
@@ -115,6 +116,16 @@ class EngineKind:
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         """What a server reports about itself; None if it is of another kind."""
         return None
+
+    def schema_field(self, schema: dict[str, Any], max_text_chars: int | None) -> dict[str, Any]:
+        """The field that holds the JSON Schema of the completion, and a limit for its texts if the engine has one.
+
+        Models mostly write JSON without spaces, since prompts show it so; but the grammar must allow a space between
+        two parts. `","` is one token: a model that chooses only `",` expects a space next, and without it would have
+        to continue with a token that it considers almost impossible.
+        """
+        named = {"name": "examples", "schema": schema, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
 
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         """The fields for the most probable tokens of a completion; `tokens`: those of the choices, if known."""

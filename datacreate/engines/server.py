@@ -121,7 +121,7 @@ class Server:
     @property
     def bounds_texts(self) -> bool:
         """Whether it ends a text that is longer than `Sampling.longest_text`."""
-        return self._api.uses_llguidance
+        return self._api.sends_own_schema_field and self._api.kind.ends_long_texts
 
     @property
     def is_active(self) -> bool:
@@ -203,7 +203,7 @@ class Server:
     async def _recognize(self) -> None:
         for kind in ENGINE_KINDS.values():
             if info := await kind.recognize(self._send, self.model):
-                self._api = replace(self._api, kind=kind, uses_llguidance=kind.may_use_llguidance)
+                self._api = replace(self._api, kind=kind, sends_own_schema_field=kind.own_schema_field)
                 self.version = f"{kind.title} {short_text(info.version, 40)}"
                 if slots := _plausible_count(info.slots):
                     self.slots = min(self._given_slots or slots, slots)
@@ -211,12 +211,12 @@ class Server:
                 return
 
     async def _find_request_form(self) -> None:
-        """Find a form of requests in which it enforces a schema: for llguidance or standard, with a system message or
-        without. Raises what `_run_test` raises if there is none."""
+        """Find a form of requests in which it enforces a schema: in its own field or the standard one, with a system
+        message or without. Raises what `_run_test` raises if there is none."""
         problems: list[ServerProblem] = []
-        for llguidance in (True, False) if self._api.uses_llguidance else (False,):
+        for own_field in (True, False) if self._api.sends_own_schema_field else (False,):
             for system in (True, False):
-                self._api = replace(self._api, has_system_role=system, uses_llguidance=llguidance)
+                self._api = replace(self._api, has_system_role=system, sends_own_schema_field=own_field)
                 try:
                     return await self._run_test(schema_enforcement_test())
                 except ServerProblem as error:

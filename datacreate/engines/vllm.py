@@ -65,7 +65,8 @@ _SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINC
 """For two engines on one CPU: a spinning thread would block the threads of the other."""
 
 _STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
-"""How schemas are enforced: as JSON without spaces. vLLM reads this from the command line only, not from requests."""
+"""How schemas in the standard field are enforced: as JSON without spaces, since with whitespace it would be unlimited.
+vLLM reads this from the command line only, not from requests."""
 
 _REFUSED = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
 """Arguments of vLLM's server that datacreate sets itself, or that would make it serve with TLS."""
@@ -102,6 +103,7 @@ class _Vllm(EngineKind):
         "quantization", "trust_remote_code", "verifier_quantization", "verifier_tensor_parallel_size",
     )  # fmt: skip
     thinking_field = "thinking_token_budget"
+    own_schema_field = True
 
     def build(self) -> Literal["cpu", "gpu"] | None:
         return vllm_build()
@@ -195,6 +197,10 @@ class _Vllm(EngineKind):
         # Other servers with /tokenize have other arguments and no token ids in logprobs.
         is_vllm = status == 200 and isinstance(tokens, dict) and "max_model_len" in tokens
         return ServerInfo(version["version"]) if is_vllm else None
+
+    def schema_field(self, schema: dict[str, Any], max_text_chars: int | None) -> dict[str, Any]:
+        form = {"type": "json_schema", "json_schema": schema, "max_whitespace_cnt": 1}
+        return {"response_format": {"type": "structural_tag", "format": form}}
 
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         if tokens is None:

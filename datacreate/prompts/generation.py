@@ -47,8 +47,7 @@ def chat_prompt(
     those that several prompts have in common. They also cache the system message, which is the same in all prompts of a
     run and has the instruction.
 
-    The examples are shown without spaces, as in a response. With spaces, a small model deviates from its preferred
-    tokens at every comma, and fewer of its examples are valid and new.
+    The examples are shown without spaces, so that the model writes its response like this, with fewer tokens.
     """
     if encoding.style == "keyed":
         return _paper_prompt(_compact(encoding.write(shown[0])), num_examples)

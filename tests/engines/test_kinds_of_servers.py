@@ -23,9 +23,13 @@ def user_role_only(server: Server) -> bool:
 
 USED: dict[str, tuple[dict[str, Any], Callable[[Server], bool]]] = {
     "vLLM": ({}, lambda server: any("logprob_token_ids" in body for body in server.bodies)),
+    "vLLM without structural tags": (
+        {"own_schema_field": False},
+        lambda server: not any("structural_tag" in str(body) for body in server.bodies[-20:]),
+    ),
     "llama.cpp": (LLAMACPP, lambda server: any("%llguidance" in body.get("grammar", "") for body in server.bodies)),
     "llama.cpp without llguidance": (
-        LLAMACPP | {"guided": False},
+        LLAMACPP | {"own_schema_field": False},
         lambda server: not any("grammar" in body for body in server.bodies[-20:]),
     ),
     "only models and chat completions": ({"kind": "bare"}, bool),

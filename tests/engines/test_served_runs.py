@@ -21,7 +21,7 @@ from datacreate.engines.server_sources import RemoteServers
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, answers, make
-from tests.support.servers import MODEL, Server, until
+from tests.support.servers import MODEL, Server, schema_of, until
 
 
 def register(folder: Path, *servers: Server, capacity: int) -> None:
@@ -43,7 +43,7 @@ def test_requests_have_the_sampling_and_the_record_has_the_server(tmp_path: Path
     make(tmp_path / "run", server, **changed)
     body = server.bodies[-1]
     assert {name: body[name] for name in changed} == changed
-    assert body["response_format"]["json_schema"]["schema"]["type"] == "array"
+    assert schema_of(body)["type"] == "array"
     # A setting without a value is sent as neutral: the server's default must not apply.
     assert (body["top_p"], body["min_p"], body["repetition_penalty"]) == (1.0, 0.0, 1.0)
     config = RunDirectory(tmp_path / "run").read_config()

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.vllm import VLLM
 from datacreate.formats.example import Example, canonical_json, field_at
 from datacreate.formats.prompt_encoding import PromptEncoding, Style
 from datacreate.formats.response import build_response_schema, portable_pattern, portable_schema
@@ -25,16 +27,16 @@ def xgrammar_accepts(schema: str) -> Accepts:
     xgrammar = pytest.importorskip("xgrammar")
     from xgrammar import testing
 
-    grammar = xgrammar.Grammar.from_json_schema(schema, any_whitespace=False, separators=(",", ":"))
+    tag = VLLM.schema_field(json.loads(schema), None)["response_format"]
+    grammar = xgrammar.Grammar.from_structural_tag(json.dumps(tag))
     return lambda text: bool(testing._is_grammar_accept_string(grammar, text))
 
 
 def llguidance_accepts(schema: str) -> Accepts:
     """Whether the grammar of a llama.cpp with llguidance (xllamacpp) accepts a text."""
     llguidance = pytest.importorskip("llguidance")
-    compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-    whole = json.dumps({"x-guidance": compact, **json.loads(schema)})
-    grammar, tokenizer = f"%llguidance {{}}\nstart: %json {whole}", llguidance.LLTokenizer("byte")
+    grammar = LLAMACPP.schema_field(json.loads(schema), None)["grammar"]
+    tokenizer = llguidance.LLTokenizer("byte")
     error, message = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, tokenizer)
     assert not error, message
 
@@ -85,6 +87,16 @@ def test_a_grammar_accepts_written_examples_and_nothing_else(
         other = next(label for label in task_format.labels if label != own)
         assert converter(build_response_schema(encoding, 2, [own, own]))(compact([item, item]))
         assert not converter(build_response_schema(encoding, 2, [own, other]))(compact([item, item]))
+
+
+@CONVERTERS
+def test_a_grammar_allows_a_space_between_the_parts_and_no_indentation(converter: Callable[[str], Accepts]) -> None:
+    # After `"a",` models expect a space. If a grammar forbids it, they write garbage.
+    accepts = converter(json.dumps({"type": "array", "items": {"type": "object", "additionalProperties": TEXT}}))
+    assert accepts('[{"a":"b","c":"d"},{}]')
+    assert accepts('[{"a": "b", "c": "d"}, {}]')
+    assert accepts('[ {"a" :"b"} ]')
+    assert not accepts('[\n  {"a": "b"}\n]')
 
 
 TEXT, NULL = {"type": "string"}, {"type": "null"}

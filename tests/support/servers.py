@@ -84,7 +84,7 @@ class Server:
     slots: int = 1000  # requests processed at once; the others wait
     holds: int | None = None  # requests accepted at once; one more is refused with 429
     obeys: bool = True  # whether it enforces schemas
-    guided: bool = True  # llama.cpp built with llguidance
+    own_schema_field: bool = True  # it is llama.cpp with llguidance, or a vLLM that knows structural tags
     system_role: int = 200  # the status of a prompt with a system role
     scores: Literal["real", "none", "others", "uniform"] = "real"
     right: Callable[[str, list[str]], str] = lambda said, choices: min(
@@ -200,7 +200,7 @@ class Server:
             self.bodies.append(body)
         if self.system_role != 200 and body["messages"][0]["role"] == "system":
             return handler.reply({"error": {"message": "System role not supported"}}, self.system_role)
-        if "grammar" in body and not self.guided:
+        if not self.own_schema_field and ("grammar" in body or "format" in body.get("response_format", ())):
             return handler.reply({"error": {"message": "failed to parse grammar"}}, 400)
         with self._lock:
             if self.holds is not None and self.out >= self.holds:
@@ -228,7 +228,7 @@ class Server:
         """The answer by the script."""
         if body.get("logprobs"):
             return self._scores(body)
-        schema = _schema(body)
+        schema = schema_of(body)
         with self._lock:
             number = -1 if _tests(body) else self.answered
             request = Request(number, body["messages"], json.dumps(schema), Sampling(body["max_tokens"]))
@@ -285,15 +285,16 @@ class _Http(ThreadingHTTPServer):
         pass  # many tests close connections
 
 
-def _schema(body: dict[str, Any]) -> Any:
+def schema_of(body: dict[str, Any]) -> Any:
     if grammar := body.get("grammar"):
         return json.loads(grammar.partition("%json ")[2])
-    return body["response_format"]["json_schema"]["schema"]
+    form = body["response_format"]
+    return form["format"]["json_schema"] if form["type"] == "structural_tag" else form["json_schema"]["schema"]
 
 
 def _tests(body: dict[str, Any]) -> bool:
     """Whether a request belongs to a server test: it asks for one item, real ones for more."""
-    return bool(body.get("logprobs")) or _schema(body).get("maxItems") == 1
+    return bool(body.get("logprobs")) or schema_of(body).get("maxItems") == 1
 
 
 def refusing(status: int, message: str = "out of cheese") -> Fault:
