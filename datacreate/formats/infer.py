@@ -37,7 +37,7 @@ from datacreate.formats.infer_labels import (
     with_labels,
     with_option_keys,
 )
-from datacreate.formats.infer_roles import are_named_options, infer_roles, is_metadata
+from datacreate.formats.infer_roles import are_named_options, find_positions, infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
 from datacreate.formats.roles import Roles, default_inputs
 from datacreate.formats.rules import Rule, is_extracted, speaker_field, turn_fields, turn_schemas, turns_schema
@@ -179,6 +179,8 @@ def _infer_new_format(
         for path in roles.inputs
         if path not in task_format.roles.inputs and not rows  # with rows nobody reads the notes
     ]
+    if not (rows or format_options.inputs) and (problem := find_positions(examples[0], roles)[0]):
+        warnings.append(f"warning: {problem}")
     if not (task_format.rules or task_format.labels):  # the answer is free text, or there is none
         if num_spans:
             spans = f"{num_spans} of {len(all_values)} answers are spans of the context"

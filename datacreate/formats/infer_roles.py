@@ -52,7 +52,12 @@ _START_NAMES = {"start", "begin", "offset", "from", "position", "pos"}
 _END_NAMES = {"end", "stop", "to"}
 _LENGTH_NAMES = {"length", "len"}
 _SPAN_NAMES = {"span", "spans", "offset", "offsets", "position", "positions"}
-"""Parts of the names of fields that say where a text is in another one, such as `charStart` and `end_offset`."""
+_CERTAIN_NAMES = {
+    *("span", "spans", "offset", "offsets", "answer", "answers", "entity", "entities", "mention", "mentions"),
+    *("token", "tokens", "word", "words", "char", "chars", "character", "characters"),
+}
+"""Parts of the names of fields that say where a text is in another one, such as `charStart` and `end_offset`; numbers
+in fields with the last ones are hardly ever something else."""
 
 
 def infer_roles(
@@ -73,8 +78,10 @@ def infer_roles(
 
     roles = named if named.answer else replace(named, answer=_find_answer(fields, scalars, declared))
     _refuse_misleading(example, roles, {path: v for path, v in scalars.items() if path not in declared})
-    extractive = None if named.answer or declared else _with_extractive_answer(roles, fields)
-    _refuse_positions(example, extractive or roles, is_written=is_written)
+    extractive = None if declared else _with_extractive_answer(roles, fields, named.answer or ())
+    problem, is_certain = find_positions(example, extractive or roles)
+    if is_certain and is_written and not named.inputs:
+        raise ExampleError(problem)
     roles = extractive or _find_options(roles, fields, scalars)
     others = {path: value for path, value in fields.items() if path not in (roles.options, roles.keys)}
     contents = {path: value for path, value in others.items() if any(values_in(value))}
@@ -147,13 +154,14 @@ def _find_answer(
     return _find_named(candidates, answer_names) or _find_named(lists, answer_names)
 
 
-def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json]) -> Roles | None:
+def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json], named: FieldPath) -> Roles | None:
     """The roles with an extractive answer, the position where it starts, and its context, as in SQuAD.
 
-    None if no field named `answer_start` has the position of a text beside it in another text.
+    None if no field named `answer_start` has the position of a text beside it in another text. The text is in the field
+    or object that the user `named` as the answer, if not ().
     """
     for start in (path for path in fields if path[-1] == "answer_start"):
-        siblings = (path for path in fields if path[:-1] == start[:-1] and path != start)
+        siblings = (p for p in fields if p[:-1] == start[:-1] and p != start and p[: len(named)] == named)
         for answer, context in product(siblings, fields):
             text, passage = fields[answer], fields[context]
             texts = text if isinstance(text, list) else [text]
@@ -164,13 +172,11 @@ def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json]) -> R
     return None
 
 
-def _refuse_positions(example: Example, roles: Roles, *, is_written: bool) -> None:
-    """Raise ExampleError for positions of spans in a text or in tokens: a model would write wrong ones.
+def find_positions(example: Example, roles: Roles) -> tuple[str, bool]:
+    """What is wrong with positions of spans in a text or in tokens, "" if there are none; whether they certainly are.
 
-    Does nothing if the user names the inputs, or if no model writes such rows (`is_written` is False).
+    A single pair of numbers may fit whole words by chance: then the names of the fields decide.
     """
-    if roles.inputs or not is_written:
-        return
     ignored = {path[0] for path in roles.ignored}
     values = {k: v for k, v in example.values.items() if k not in ignored and not is_metadata(k, example.values)}
     texts = values_in(values)
@@ -180,14 +186,17 @@ def _refuse_positions(example: Example, roles: Roles, *, is_written: bool) -> No
         are_words = any(_are_words(each, start, end, text) for each in texts)
         are_tokens = not text and any(0 <= start < end <= len(each) for each in tokens)
         is_computed = bool(text and roles.answer_start)
-        fits[names, is_inclusive].append(not is_computed and (are_words or are_tokens))
+        # The same text beside the position is as certain as two positions.
+        fits[names, is_inclusive] += [not is_computed and (are_words or are_tokens)] * (2 if text else 1)
     # Numbers of another kind, such as hours or the cells of a table, fit by chance, but not all of them.
-    if names := next((names for (names, _), found in fits.items() if all(found)), ""):
-        raise ExampleError(
-            f"{names}: models do not count characters or words, so that the positions would be wrong; write the "
-            "text as tokens with a tag for each, or each span as a text without positions; if these are not positions, "
-            "name the inputs with --inputs FIELD"
-        )
+    fitting = [(names, len(found) > 1) for (names, _), found in fits.items() if all(found)]
+    certain = [names for names, are_several in fitting if are_several or _name_parts(names) & _CERTAIN_NAMES]
+    names = next(iter(certain or [names for names, _ in fitting]), "")
+    return names and (
+        f"{names}: models do not count characters or words, so that positions would be wrong; write the text as tokens "
+        "with a tag for each, or each span as a text without positions; if these are not positions, name the inputs "
+        "with --inputs FIELD"
+    ), bool(certain)
 
 
 def _are_words(context: str, start: int, end: int, text: str) -> bool:

@@ -76,7 +76,9 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
                                  {"options": "a", "answer": "right", "ignore": "b"},
                                  "inputs: q; options: a; answer: right (letter of the right option); 2 options per "
                                  "example; same in all rows: b, id", "x bird"),
+    "SQuAD with --answer": (SQUAD, {"answer": "answers"}, "answer: answers.text; answer start: answers.", SPAN),
     "flat SQuAD": (FLAT, {}, "answer: answer; answer start: answer_start; the answer is a span", SPAN),
+    "flat SQuAD with --answer": (FLAT, {"answer": "answer"}, "answer: answer; answer start: answer_start; the a", SPAN),
     "NLI": (NLI, {}, "inputs: premise, hypothesis; context: premise; answer: label; labels: entailment, n", "neutral"),
     "Alpaca": (ALPACA, {}, "inputs: instruction, input; answer: output", "¿Dónde está?"),
     "Alpaca with system": (SYSTEM, {}, "inputs: system, instruction, input; answer: output; same in all rows: source",
@@ -302,7 +304,6 @@ def test_what_would_be_misread_is_refused(
     ("example", "message"),
     [
         *((NAMED | {"entities": entities}, message) for entities, message in POSITIONS),
-        (NAMED | {"start": 0, "end": 10, "label": "PER"}, "start, end: models do not count characters"),
         ({"tokens": ["John", "Smith", "lives"], "entity": {"start": 0, "end": 2}}, "entity.end: models do not"),
         (SQUAD | {"answers": {**SQUAD["answers"], "answer_end": [SQUAD["answers"]["answer_start"][0] + len(SPAN)]}},
          "answers.answer_end: models do not count"),
@@ -316,6 +317,17 @@ def test_positions_are_refused_where_a_model_would_write_them(
     text = next(iter(example))
     assert infer_format([Example(example)], FormatOptions(inputs=(text,))).format.roles.inputs == ((text,),)
     assert read_source(str(rows_file(tmp_path, [example] * 3))).rows  # nobody writes rows that exist
+
+
+def test_one_pair_of_numbers_that_fits_words_may_be_something_else() -> None:
+    shop = {"text": "Our shop in the old town sells bread.", "hours": {"start": 9, "end": 24}, "label": "yes"}
+    [line, warning, *_] = infer_format([Example(shop)], FormatOptions()).notes
+    assert "hours.start" in line
+    assert warning.startswith("warning: hours.start, hours.end: models do not count characters or words")
+    assert not any("positions" in note for note in infer_format([Example(shop)], FormatOptions(inputs="text")).notes)
+    two = shop | {"hours": [{"start": 4, "end": 8}, {"start": 9, "end": 24}]}
+    with pytest.raises(ExampleError, match=r"hours\.start, hours\.end: models do not count"):
+        infer_format([Example(two)], FormatOptions())
 
 
 @pytest.mark.parametrize(
