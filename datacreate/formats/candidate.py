@@ -66,7 +66,8 @@ class Candidate:
 
 
 class CopyChecks:
-    """Finds examples that copy: an example in the prompt, a part of the passage, or an input as the answer.
+    """Finds examples that copy: an example in the prompt, a part of the passage, or an input as the answer or as
+    another input.
 
     A formatting example that copies the passage or an input shows that this is meant; it is then no reason for a
     reject.
@@ -78,6 +79,7 @@ class CopyChecks:
         self.formatting_keys = {candidate.exact_key for candidate in candidates}
         self._answer_may_repeat_input = any(_answer_repeats_input(example, task_format) for example in candidates)
         self._input_may_copy_passage = any(map(_copies_passage, candidates))
+        self._inputs_may_be_equal = any(map(_repeats_an_input, candidates)) or bool(task_format.roles.turns)
 
     def find_reject(self, candidate: Candidate, shown_keys: Collection[str]) -> Reject | None:
         """The reject of a valid example that is a copy, else None. `shown_keys`: exact keys of the examples shown."""
@@ -87,6 +89,8 @@ class CopyChecks:
             return candidate.reject(RejectReason.ANSWER_REPEATS_INPUT)
         if not self._input_may_copy_passage and _copies_passage(candidate):
             return candidate.reject(RejectReason.COPIED_EXAMPLE, "a part of the passage")
+        if not self._inputs_may_be_equal and _repeats_an_input(candidate):
+            return candidate.reject(RejectReason.COPIED_EXAMPLE, "an input is equal to another")
         return None
 
 
@@ -104,6 +108,12 @@ def _copies_passage(candidate: Candidate) -> bool:
         return False
     text = normalize_text(candidate.text_without_passage)
     return text.count(" ") + 1 >= _MIN_COPIED_WORDS and text in normalize_text(candidate.passage)
+
+
+def _repeats_an_input(candidate: Candidate) -> bool:
+    """Whether two inputs are the same text of several words. Two fields may well have the same word."""
+    texts = [text for text in map(normalize_text, candidate.inputs) if " " in text]
+    return len(set(texts)) < len(texts)
 
 
 def validate_example(

@@ -63,6 +63,22 @@ def test_an_answer_may_repeat_an_input_only_if_the_formatting_example_does(
     assert any(row["output"] == row["input"].upper() for row in examples(tmp_path / "run")) is repeats
 
 
+@pytest.mark.parametrize(("hypothesis", "repeats"), [("No train has come.", False), ("the train is late.", True)])
+def test_two_inputs_may_be_equal_only_if_they_are_in_the_formatting_example(
+    tmp_path: Path, model: str, hypothesis: str, repeats: bool
+) -> None:
+    example = {"premise": "The train is late.", "hypothesis": hypothesis, "output": "I will wait."}
+
+    def script(request: Request) -> Completion:
+        texts = [f"Sentence {5 * request.id + i} is fine." for i in range(5)]
+        rows = [[text, [text.upper(), f"Not {text}"][i % 2], "Bien."] for i, text in enumerate(texts)]
+        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
+
+    summary = make(tmp_path / "run", model, script, example=example, count=4)
+    assert ("copied_example" in summary["rejected"]) is not repeats
+    assert any(row["hypothesis"] == row["premise"].upper() for row in examples(tmp_path / "run")) is repeats
+
+
 def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
