@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import JSON_TYPES, MAX_NESTING, Json, one_line, parse_object
+from datacreate.formats.example import JSON_TYPES, MAX_NESTING, Json, find_unsupported_value, one_line, parse_object
 from datacreate.formats.schema_utils import Schema
 
 READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
@@ -354,5 +354,6 @@ def _typed(row: RawRow, schema: Schema) -> RawRow:
         types = part.get("type") or [JSON_TYPES[type(value)] for value in part.get("enum", ())]
         if isinstance(text, str) and types and "string" not in types:
             with suppress(ValueError, RecursionError):
-                values[name] = json.loads({"True": "true", "False": "false"}.get(text, text))
+                value = json.loads({"True": "true", "False": "false"}.get(text, text))
+                values[name] = text if find_unsupported_value(value) else value
     return replace(row, values=values, line=json.dumps(values, ensure_ascii=False))

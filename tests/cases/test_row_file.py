@@ -118,6 +118,14 @@ def test_line_numbers_are_where_rows_start(tmp_path: Path) -> None:
     assert [row.number for row in RowFile(tmp_path / "table.csv").read()] == [2, 3, 5]
 
 
+def test_cells_of_tables_become_values_that_json_can_hold(tmp_path: Path) -> None:
+    cells = ['["a", "b"]', "4", "NaN", '["half \\ud800"]', "not JSON"]
+    as_table([{"text": "a", "list": cell} for cell in cells], tmp_path / "table.csv")
+    schema = {"properties": {"list": {"type": ["array", "number"]}}}
+    found = [row.values["list"] for row in RowFile(tmp_path / "table.csv").read(schema)]
+    assert found == [["a", "b"], 4, *cells[2:]]
+
+
 def test_dates_in_tables_become_text(tmp_path: Path) -> None:
     import datetime as dt
 
