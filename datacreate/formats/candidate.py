@@ -77,20 +77,20 @@ class CopyChecks:
         self._format = task_format
         candidates = [Candidate.of(values, task_format) for values in formatting_examples]
         self.formatting_keys = {candidate.exact_key for candidate in candidates}
-        self._answer_may_repeat_input = any(_answer_repeats_input(example, task_format) for example in candidates)
-        self._input_may_copy_passage = any(map(_copies_passage, candidates))
-        self._inputs_may_be_equal = any(map(_repeats_an_input, candidates)) or bool(task_format.roles.turns)
+        checks = (
+            (_answer_repeats_input, RejectReason.ANSWER_REPEATS_INPUT, ""),
+            (_copies_passage, RejectReason.COPIED_EXAMPLE, "a part of the passage"),
+            (_repeats_input, RejectReason.COPIED_EXAMPLE, "an input is equal to another"),
+        )
+        self._checks = [check for check in checks if not any(check[0](example, task_format) for example in candidates)]
 
     def find_reject(self, candidate: Candidate, shown_keys: Collection[str]) -> Reject | None:
         """The reject of a valid example that is a copy, else None. `shown_keys`: exact keys of the examples shown."""
         if candidate.exact_key in shown_keys:
             return candidate.reject(RejectReason.COPIED_EXAMPLE)
-        if not self._answer_may_repeat_input and _answer_repeats_input(candidate, self._format):
-            return candidate.reject(RejectReason.ANSWER_REPEATS_INPUT)
-        if not self._input_may_copy_passage and _copies_passage(candidate):
-            return candidate.reject(RejectReason.COPIED_EXAMPLE, "a part of the passage")
-        if not self._inputs_may_be_equal and _repeats_an_input(candidate):
-            return candidate.reject(RejectReason.COPIED_EXAMPLE, "an input is equal to another")
+        for is_copy, reason, detail in self._checks:
+            if is_copy(candidate, self._format):
+                return candidate.reject(reason, detail)
         return None
 
 
@@ -102,7 +102,7 @@ def _answer_repeats_input(candidate: Candidate, task_format: TaskFormat) -> bool
     return any(map(str.isalpha, answer)) and normalize_text(answer) in map(normalize_text, candidate.inputs)
 
 
-def _copies_passage(candidate: Candidate) -> bool:
+def _copies_passage(candidate: Candidate, _: TaskFormat) -> bool:
     """Whether the inputs beside a given passage are only a copy of `_MIN_COPIED_WORDS` or more of its words."""
     if not candidate.passage_id:
         return False
@@ -110,10 +110,10 @@ def _copies_passage(candidate: Candidate) -> bool:
     return text.count(" ") + 1 >= _MIN_COPIED_WORDS and text in normalize_text(candidate.passage)
 
 
-def _repeats_an_input(candidate: Candidate) -> bool:
-    """Whether two inputs are the same text of several words. Two fields may well have the same word."""
+def _repeats_input(candidate: Candidate, task_format: TaskFormat) -> bool:
+    """Whether two inputs are the same text of several words. Two fields, or turns, may well have the same word."""
     texts = [text for text in map(normalize_text, candidate.inputs) if " " in text]
-    return len(set(texts)) < len(texts)
+    return len(set(texts)) < len(texts) and not task_format.roles.turns
 
 
 def validate_example(

@@ -52,12 +52,11 @@ _START_NAMES = {"start", "begin", "offset", "from", "position", "pos"}
 _END_NAMES = {"end", "stop", "to"}
 _LENGTH_NAMES = {"length", "len"}
 _SPAN_NAMES = {"span", "spans", "offset", "offsets", "position", "positions"}
-_CERTAIN_NAMES = {
-    *("span", "spans", "offset", "offsets", "answer", "answers", "entity", "entities", "mention", "mentions"),
-    *("token", "tokens", "word", "words", "char", "chars", "character", "characters"),
-}
-"""Parts of the names of fields that say where a text is in another one, such as `charStart` and `end_offset`; numbers
-in fields with the last ones are hardly ever something else."""
+_CERTAIN_NAMES = set(
+    "span spans offset offsets answer answers entity entities mention mentions token char character".split()
+)
+"""Parts of the names of fields that say where a text is in another one, such as `charStart` and `end_offset`. With one
+of the last ones it is certain."""
 
 
 def infer_roles(
@@ -189,9 +188,9 @@ def find_positions(example: Example, roles: Roles) -> tuple[str, bool]:
         # The same text beside the position is as certain as two positions.
         fits[names, is_inclusive] += [not is_computed and (are_words or are_tokens)] * (2 if text else 1)
     # Numbers of another kind, such as hours or the cells of a table, fit by chance, but not all of them.
-    fitting = [(names, len(found) > 1) for (names, _), found in fits.items() if all(found)]
-    certain = [names for names, are_several in fitting if are_several or _name_parts(names) & _CERTAIN_NAMES]
-    names = next(iter(certain or [names for names, _ in fitting]), "")
+    fitting = {names: len(found) for (names, _), found in fits.items() if all(found)}
+    certain = [names for names, count in fitting.items() if count > 1 or _name_parts(names) & _CERTAIN_NAMES]
+    names = next(iter(certain or fitting), "")
     return names and (
         f"{names}: models do not count characters or words, so that positions would be wrong; write the text as tokens "
         "with a tag for each, or each span as a text without positions; if these are not positions, name the inputs "

@@ -293,15 +293,13 @@ class SweepPlan(Settings):
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
         for name, values in self.variants.items():
-            create = {**self.create, **values.create, "strategy": values.strategy}
-            for key, check, options in (
-                ("create", _converted_create, create),
-                ("train", _converted_train, {**self.train, **values.train}),
-            ):
-                try:
-                    check(options)
-                except ValueError as error:
-                    raise ValueError(f"variants.{name}.{key}: with `{key}` of the plan: {error}") from None
+            try:
+                key = "create"
+                _converted_create({**self.create, **values.create, "strategy": values.strategy})
+                key = "train"
+                _converted_train({**self.train, **values.train})
+            except ValueError as error:
+                raise ValueError(f"variants.{name}.{key}: with `{key}` of the plan: {error}") from None
         for condition in self.conditions:
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
