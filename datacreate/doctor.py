@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from datacreate import hardware
-from datacreate.engines.engine_kind import EngineKind
+from datacreate.engines import ENGINES
+from datacreate.engines.engine import Engine
 from datacreate.engines.factory import suited_engine
-from datacreate.engines.options import ENGINE_KINDS
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.files import data_dir, shipped
 from datacreate.hardware import GIB, installed_version
@@ -76,8 +76,8 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
 
 def _chosen_build() -> str:
     """The build that is installed, or the one that suits this machine, by its option of scripts/setup."""
-    for kind in ENGINE_KINDS.values():
-        if installed := kind.build():
+    for engine in ENGINES.values():
+        if installed := engine.build():
             return installed
     if shutil.which("nvidia-smi"):
         return "gpu"
@@ -104,19 +104,19 @@ def check_software(imports: Mapping[str, ImportResult]) -> list[Finding]:
     ]
 
 
-def _modules() -> dict[str, EngineKind | None]:
+def _modules() -> dict[str, Engine | None]:
     """The modules that are imported in child processes: torch, and those of the engines."""
-    return {"torch": None, **{kind.packages[0]: kind for kind in ENGINE_KINDS.values() if kind.packages}}
+    return {"torch": None, **{each.packages[0]: each for each in ENGINES.values() if each.packages}}
 
 
-def _version(module: str, engine: EngineKind | None) -> str | None:
+def _version(module: str, engine: Engine | None) -> str | None:
     """The version of the installed package that contains a module."""
     if engine and not engine.build():
         return None
     return next(filter(None, map(installed_version, engine.packages if engine else (module,))), None)
 
 
-def _module_finding(module: str, engine: EngineKind | None, result: ImportResult | None) -> Finding:
+def _module_finding(module: str, engine: Engine | None, result: ImportResult | None) -> Finding:
     version = _version(module, engine)
     if version is None and engine:
         return Finding(module, "ok", f"not installed; needed for {engine.needed_for}")
@@ -264,9 +264,9 @@ def check_models() -> list[Finding]:
 def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
     from datacreate.checkpoints.checkpoint import served_checkpoint
+    from datacreate.engines import EngineOptions
     from datacreate.engines.factory import LocalModel, make_client, only_model
-    from datacreate.engines.options import EngineOptions
-    from datacreate.engines.server_tests import scoring_test
+    from datacreate.engines.request import scoring_test
 
     try:
         options = EngineOptions.of(url=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)

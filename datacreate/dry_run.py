@@ -9,7 +9,7 @@ from datacreate.creation.recipe import describe_recipe
 from datacreate.creation.run_models import RunModels, clients_of, models_of
 from datacreate.engines.factory import choose_engine
 from datacreate.errors import DatacreateError
-from datacreate.filters.registry import FILTERS
+from datacreate.filters import FILTERS
 from datacreate.finetuning.records import TrainingDirectory
 from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.example import shorten

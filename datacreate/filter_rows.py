@@ -16,14 +16,14 @@ from pydantic import model_validator
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.creation.decontamination_sets import find_decontamination_sets, with_names
+from datacreate.engines import EngineOptions
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.options import EngineOptions
-from datacreate.engines.server_tests import scoring_test
+from datacreate.engines.request import scoring_test
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
+from datacreate.filters import FilterOptions, filter_report, filters_need_embedder, make_filters
 from datacreate.filters.filter import Filter, FilterResources, Threshold, first_reject, threshold_setting
-from datacreate.filters.registry import FilterOptions, filter_report, filters_need_embedder, make_filters
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions
@@ -36,8 +36,7 @@ from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.validated_rows import InvalidRow, ValidatedRows, ValidRow, read_rows
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
-from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
-from datacreate.verification.scoring import (
+from datacreate.verification import (
     NO_SCORES,
     Probabilities,
     disagreement,
@@ -45,6 +44,7 @@ from datacreate.verification.scoring import (
     round_probabilities,
     score_labels,
 )
+from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
 
 _BATCH = 256  # rows embedded or scored at once, and between two reports of progress
 

@@ -25,7 +25,7 @@ from datacreate.creation.recipe import METHODS
 from datacreate.creation.run_models import models_of
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
-from datacreate.filters.registry import FilterOptions
+from datacreate.filters import FilterOptions
 from datacreate.finetuning.encoder import Encoded, collator, load_with_head
 from datacreate.finetuning.evaluate import most_probable, probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
@@ -57,7 +57,7 @@ from datacreate.runs.config import SIZES_BY_EXAMPLE, CreateConfig, ResultOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
-from datacreate.verification.scoring import Probabilities
+from datacreate.verification import Probabilities
 
 FOLDS = 3  # parts of the rows, one for each student, which predicts it
 

@@ -12,10 +12,10 @@ from functools import cache, partial
 from pathlib import Path
 
 from datacreate.checkpoints.checkpoint import SERVED_AS, Checkpoint
+from datacreate.engines import EngineOptions
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.options import EngineOptions
-from datacreate.engines.server_tests import scoring_test
+from datacreate.engines.request import scoring_test
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import ModelAnswers, TestSet, load_or_evaluate, read_test_set
 from datacreate.finetuning.records import ZERO_SHOT, Condition, Evaluation
@@ -23,7 +23,7 @@ from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.messages import Progress
 from datacreate.prompts.label_scoring import LabelPrompt
 from datacreate.signals import Signals, caught_signals, deferred
-from datacreate.verification.scoring import score_labels
+from datacreate.verification import score_labels
 
 _SHORTENING = 0.95  # of the length that seems to fit, because tokens are not equally long
 

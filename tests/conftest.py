@@ -120,7 +120,7 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServe
     """A llama.cpp server with a real model (0.5B) that all tests share."""
     from datacreate.checkpoints.checkpoint import resolve
     from datacreate.checkpoints.presets import ServerSettings
-    from datacreate.engines.engine_kind import Workload
+    from datacreate.engines.engine import Workload
     from datacreate.engines.llamacpp import LLAMACPP
     from datacreate.engines.server_sources import LocalServers
 

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
+from datacreate.engines import EngineOptions
 from datacreate.engines.factory import LocalModel, local_servers
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.finetuning.train import train
 from tests.finetuning.conftest import save_encoder

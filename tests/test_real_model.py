@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 
 from datacreate.creation.loop import create
+from datacreate.engines import EngineOptions
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.options import EngineOptions
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig

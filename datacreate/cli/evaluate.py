@@ -11,7 +11,7 @@ import click
 
 from datacreate.cli.options import command, json_option, option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_columns, print_json
-from datacreate.engines.options import EngineOptions
+from datacreate.engines import EngineOptions
 from datacreate.formats.options import FormatOptions
 
 if TYPE_CHECKING:

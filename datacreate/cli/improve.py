@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.cli.options import command, config_option, json_option, option, path_argument, settings_options
 from datacreate.cli.terminal import TerminalProgress, print_json, print_plan
-from datacreate.engines.options import EngineOptions
+from datacreate.engines import EngineOptions
 from datacreate.improve import REPEATED_OPTIONS, ImproveConfig
 from datacreate.runs.config import CreateConfig
 

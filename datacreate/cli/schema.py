@@ -9,7 +9,7 @@ import click
 
 from datacreate.cli.options import Command, config_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_json, say
-from datacreate.engines.options import EngineOptions
+from datacreate.engines import EngineOptions
 from datacreate.formats.options import ExampleOptions, FormatOptions
 from datacreate.runs.config import CreateConfig, GeneratorOptions
 

@@ -10,7 +10,7 @@ import click
 
 from datacreate.cli.options import command, option, path_option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, say
-from datacreate.engines.options import EngineOptions
+from datacreate.engines import EngineOptions
 
 
 @command()

@@ -28,7 +28,7 @@ from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.stats import RunStats
 from datacreate.selection.embeddings import PassedVectors
-from datacreate.verification.scoring import NO_SCORES, Scored, disagreement, final_label, round_probabilities
+from datacreate.verification import NO_SCORES, Scored, disagreement, final_label, round_probabilities
 
 
 @dataclass

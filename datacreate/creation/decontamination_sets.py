@@ -11,8 +11,8 @@ from pathlib import Path
 
 from datacreate.benchmarks import Benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import UsageError
+from datacreate.filters import FilterOptions
 from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetSpec
-from datacreate.filters.registry import FilterOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.row_file import RowFile

@@ -27,12 +27,12 @@ from datacreate.creation.run_models import (
     models_of,
 )
 from datacreate.creation.state import RunState
+from datacreate.engines import ENGINES
 from datacreate.engines.factory import check_engine
-from datacreate.engines.options import ENGINE_KINDS
-from datacreate.engines.server_tests import run_schema_test, scoring_test
+from datacreate.engines.request import run_schema_test, scoring_test
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
+from datacreate.filters import make_filters
 from datacreate.filters.filter import FilterResources
-from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example
 from datacreate.formats.response import build_response_schema
 from datacreate.hardware import installed_version
@@ -282,7 +282,7 @@ def _open_vectors(
 
 def _environment() -> dict[str, str]:
     """The host and the versions of this session, for the log."""
-    engines = [package for kind in ENGINE_KINDS.values() for package in kind.packages]
+    engines = [package for engine in ENGINES.values() for package in engine.packages]
     packages = ["datacreate", *engines, "torch", "transformers", "sentence-transformers"]
     versions = {package: version for package in packages if (version := installed_version(package))}
     return {"host": socket.gethostname(), "python": platform.python_version(), **versions}

@@ -36,8 +36,8 @@ from datacreate.runs.config import CreateConfig, GeneratorSpec, InputSpec, Resul
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
+from datacreate.verification import VerifyMode
 from datacreate.verification.label_noise import max_label_noise_rows
-from datacreate.verification.scoring import VerifyMode
 
 _MIN_REQUESTS_PER_CHAIN = 10
 """The minimum number of requests in each chain, if all examples are accepted. In shorter chains, most examples are

@@ -15,7 +15,7 @@ from datacreate.formats.prompt_encoding import Style
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.label_scoring import MAX_LETTERS, can_score_labels, check_scorable
 from datacreate.runs.config import AUTO, CreateConfig, CreateRecipe, RunSpec
-from datacreate.verification.scoring import VerifyMode
+from datacreate.verification import VerifyMode
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from datacreate.engines.request import DEFAULT_THINKING, ServerTest
 from datacreate.errors import CheckpointError, UsageError
 from datacreate.messages import Notify
 from datacreate.runs.config import CreateConfig
-from datacreate.verification.scoring import VerifyMode
+from datacreate.verification import VerifyMode
 
 _USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_thinking": False})
 """The switch of most chat templates; others ignore it."""

@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve, served_checkpoint
 from datacreate.checkpoints.presets import ServerSettings, Thinking
+from datacreate.engines import ENGINES, EngineName, EngineOptions
 from datacreate.engines.chat_api import ChatApi
-from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
+from datacreate.engines.engine import Engine, GpuNeed, ServerCommand, Workload
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.options import ENGINE_KINDS, EngineName, EngineOptions
 from datacreate.engines.server_sources import (
     API_KEY_VARIABLE,
     Address,
@@ -109,18 +109,18 @@ def local_servers(
 
 def check_engine(requested: EngineName, notify: Notify) -> None:
     """Call `check_build` if the requested engine needs a build that suits this machine."""
-    if requested == "auto" or ENGINE_KINDS[requested].uses_torch:
+    if requested == "auto" or ENGINES[requested].uses_torch:
         check_build(notify)
 
 
-def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineKind:
+def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> Engine:
     """Choose the engine for `count` examples of a checkpoint.
 
     EngineError if no installed engine loads it, or in a SLURM job if the build does not suit the node.
     """
     check_engine(requested, no_notify)
     if requested != "auto":
-        return ENGINE_KINDS[requested]
+        return ENGINES[requested]
     if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=Workload(count).is_long):
         return suited
     if checkpoint.gguf is None:
@@ -131,12 +131,12 @@ def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> 
     raise EngineError("no engine is installed; run scripts/setup, or pip install 'datacreate[llamacpp]'")
 
 
-def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
+def suited_engine(*, gguf: bool, long_run: bool) -> Engine | None:
     """The engine that `--engine auto` uses, the first fast one; None if no installed engine loads the model."""
     for speed in ("fast", "slow"):
-        for kind in ENGINE_KINDS.values():
-            if kind.speed(gguf=gguf, long_run=long_run) == speed:
-                return kind
+        for engine in ENGINES.values():
+            if engine.speed(gguf=gguf, long_run=long_run) == speed:
+                return engine
     return None
 
 
@@ -239,7 +239,7 @@ def server_commands(model: LocalModel, work: Workload, replicas: int | Literal["
     return commands
 
 
-def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: ServerSettings, notify: Notify) -> ServerSettings:
+def _on_enough_gpus(engine: Engine, model: LocalModel, settings: ServerSettings, notify: Notify) -> ServerSettings:
     """The settings of a model that is alone, with as many GPUs per server as it needs if the user gives no number.
 
     If it seems to fit on no number of GPUs, it gets the largest one, and vLLM decides. EngineError, with the numbers,

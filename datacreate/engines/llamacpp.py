@@ -20,7 +20,7 @@ from typing import Any, Literal
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.presets import ServerSettings
 from datacreate.child_process import SCRATCH
-from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
+from datacreate.engines.engine import Engine, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError
 from datacreate.hardware import GIB, installed_version, usable_cores
 
@@ -48,7 +48,7 @@ _ENVIRONMENT = {
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
-class _LlamaCpp(EngineKind):
+class _LlamaCpp(Engine):
     name = "llamacpp"
     title = "llama.cpp"
     packages = ("xllamacpp",)

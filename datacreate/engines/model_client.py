@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
+from datacreate.engines import EngineOptions
 from datacreate.engines.chat_api import ChatApi
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.server_pool import ServerPool

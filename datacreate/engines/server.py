@@ -15,23 +15,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from datacreate.engines.chat_api import ChatApi, parse_response
-from datacreate.engines.options import ENGINE_KINDS, EngineOptions
-from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
-from datacreate.engines.server_errors import (
+from datacreate.engines import ENGINES, EngineOptions
+from datacreate.engines.chat_api import (
     TEMPORARY,
     Busy,
+    ChatApi,
     Incompatible,
     RequestRejected,
     ServerProblem,
     Unavailable,
     connection_error,
+    parse_response,
     short_text,
     status_error,
     wrong_address,
 )
+from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight, schema_enforcement_test
 from datacreate.engines.server_sources import Address
-from datacreate.engines.server_tests import schema_enforcement_test
 from datacreate.hardware import has_gpu
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Server:
     @property
     def bounds_texts(self) -> bool:
         """Whether it ends a text that is longer than `Sampling.longest_text`."""
-        return self._api.sends_own_schema_field and self._api.kind.ends_long_texts
+        return self._api.sends_own_schema_field and self._api.engine.ends_long_texts
 
     @property
     def is_active(self) -> bool:
@@ -187,7 +187,7 @@ class Server:
         for test in tests:
             await self._run_test(test)
         if tests and not self._is_remote:
-            await self._api.kind.after_tests(self._send, self.slots)
+            await self._api.engine.after_tests(self._send, self.slots)
 
     async def _run_test(self, test: ServerTest) -> None:
         """Run one test. Raises Incompatible if it fails, Unavailable if there is no response."""
@@ -201,10 +201,10 @@ class Server:
             raise Incompatible(f"it {reason}")
 
     async def _recognize(self) -> None:
-        for kind in ENGINE_KINDS.values():
-            if info := await kind.recognize(self._send, self.model):
-                self._api = replace(self._api, kind=kind, sends_own_schema_field=kind.own_schema_field)
-                self.version = f"{kind.title} {short_text(info.version, 40)}"
+        for engine in ENGINES.values():
+            if info := await engine.recognize(self._send, self.model):
+                self._api = replace(self._api, engine=engine, sends_own_schema_field=engine.own_schema_field)
+                self.version = f"{engine.title} {short_text(info.version, 40)}"
                 if slots := _plausible_count(info.slots):
                     self.slots = min(self._given_slots or slots, slots)
                 self._reported_context = _plausible_count(info.context) or self._reported_context
@@ -235,7 +235,7 @@ class Server:
         if is_test:
             if not self._api.thinking_limit(request):
                 seconds = min(seconds, max(_TEST_SECONDS, _TEST_SHARE * seconds))
-            body |= self._api.kind.test_fields
+            body |= self._api.engine.test_fields
         completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_response = time.monotonic()
         return completion
@@ -243,7 +243,7 @@ class Server:
     async def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, chat template included; estimated without a tokenizer."""
         prompt = self._api.messages(messages)
-        if body := await self._api.kind.prompt_tokens(self._send, self.model, prompt):
+        if body := await self._api.engine.prompt_tokens(self._send, self.model, prompt):
             return len(await self._tokens(body))
         return sum(len(message["content"].encode("utf-8", "replace")) for message in messages) // 3 + 16
 
@@ -251,7 +251,7 @@ class Server:
         """The first token of each choice, -1 for an empty one; None without a tokenizer."""
         for choice in choices:
             if choice not in self._first_tokens:
-                body = self._api.kind.text_tokens(self.model, choice)
+                body = self._api.engine.text_tokens(self.model, choice)
                 if body is None:
                     return None
                 self._first_tokens[choice] = next(iter(await self._tokens(body)), -1)

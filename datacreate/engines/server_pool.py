@@ -25,11 +25,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from datacreate.engines.chat_api import ChatApi
-from datacreate.engines.options import EngineOptions
+from datacreate.engines import EngineOptions
+from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, ServerProblem, Unavailable
 from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Failures, Server
-from datacreate.engines.server_errors import Busy, Incompatible, RequestRejected, ServerProblem, Unavailable
 from datacreate.engines.server_sources import ServerSource
 from datacreate.errors import EngineError, ServersUnavailable, StorageError
 from datacreate.messages import Notify

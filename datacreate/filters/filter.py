@@ -1,4 +1,4 @@
-"""The interface of a filter. `registry.py` lists the filters.
+"""The interface of a filter. `FILTERS` (__init__.py) lists the filters.
 
 `create --help` imports the modules of all filters, since their options are there. So slow libraries are imported
 inside the functions that use them.

@@ -31,7 +31,7 @@ from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.messages import EMPTY_PATH
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.validated_rows import ValidRow, read_rows
-from datacreate.verification.scoring import Probabilities
+from datacreate.verification import Probabilities
 
 MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
 

@@ -30,7 +30,7 @@ from datacreate.runs.decisions import Decision, Sample, Verdict
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
 from datacreate.runs.log import Commit, LogRecord, LogWriter, example_line, first_checksum
 from datacreate.runs.stats import RunStats
-from datacreate.verification.scoring import Probabilities
+from datacreate.verification import Probabilities
 
 _UNCERTAIN_MARGIN = 0.2  # a row is uncertain if its answer leads by less than this probability
 FLAGS = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from datacreate.checkpoints.checkpoint import SERVED_AS
-from datacreate.filters.registry import FILTERS
+from datacreate.filters import FILTERS
 from datacreate.messages import markdown, markdown_code, markdown_table, safe_text
 from datacreate.metrics import Metrics
 from datacreate.runs.config import RunSpec

@@ -23,18 +23,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from datacreate.corpus import CorpusOptions, CorpusSpec
-from datacreate.engines.options import RunEngineOptions
+from datacreate.engines import RunEngineOptions
 from datacreate.engines.request import DEFAULT_THINKING
+from datacreate.filters import FILTERS, FilterOptions, filters_need_embedder
 from datacreate.filters.decontamination import Decontamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import DecontaminationSetSpec
-from datacreate.filters.registry import FILTERS, FilterOptions, filters_need_embedder
 from datacreate.formats.example import Example, Json, canonical_json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES, find_strategy
 from datacreate.settings import FrozenModel, JsonPairs, OrOff, Settings, Shares, setting
-from datacreate.verification.scoring import VerifyMode
+from datacreate.verification import VerifyMode
 
 CreateRecipe = Literal["best", "fast", "paper"]
 

@@ -36,7 +36,7 @@ from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, TrainFile, decision_lines, example_line, read_changes, read_log
 from datacreate.runs.stats import RunStats, RunSummary
 from datacreate.settings import FrozenModel, SettingsProblem, option_info
-from datacreate.verification.scoring import Probabilities
+from datacreate.verification import Probabilities
 
 _SCHEMA_VERSION = 5  # of the files in a run directory; one of another version is refused
 _MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error

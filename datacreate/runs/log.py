@@ -39,7 +39,7 @@ from datacreate.formats.example import Json
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.locking import FolderLock
 from datacreate.runs.decisions import Decision, Sample
-from datacreate.verification.scoring import Scored
+from datacreate.verification import Scored
 
 _SYNC_SECONDS = 1.0  # between two writes to the disk
 _CHECKSUM = b',"crc":"%08x"}\n'  # the end of a line

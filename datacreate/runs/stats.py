@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from datacreate.filters.registry import filter_report
+from datacreate.filters import filter_report
 from datacreate.formats.example import field_at, shorten
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.schema_utils import schema_at
@@ -16,8 +16,8 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.config import RunSpec, VerificationSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, LogRecord, SessionStart
+from datacreate.verification import Scored, VerifyMode
 from datacreate.verification.label_noise import LabelNoiseCheck
-from datacreate.verification.scoring import Scored, VerifyMode
 
 _MAX_SHALLOW_SHARE = 0.5  # largest share of children of the formatting example without a warning
 _MIN_REQUESTS = 20  # a set that fewer requests can write is too small to be deep

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split
-from datacreate.engines.options import RunEngineOptions
-from datacreate.filters.registry import FilterOptions, filters_need_embedder
+from datacreate.engines import RunEngineOptions
+from datacreate.filters import FilterOptions, filters_need_embedder
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN, MIXED
 from datacreate.finetuning.train import TrainConfig

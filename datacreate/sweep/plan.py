@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 from datacreate.benchmarks import Benchmark, find_benchmark, load_registry
 from datacreate.checkpoints.presets import find_preset
 from datacreate.corpus.documents import find_files
-from datacreate.engines.options import RunEngineOptions
+from datacreate.engines import RunEngineOptions
 from datacreate.engines.server_sources import is_path
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import expand_home, read_yaml, shipped

@@ -21,8 +21,8 @@ from typing import Literal
 
 from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints.checkpoint import resolve
+from datacreate.engines import EngineOptions, RunEngineOptions
 from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
-from datacreate.engines.options import EngineOptions, RunEngineOptions
 from datacreate.errors import (
     OTHER_WRITER,
     RESUMABLE,

@@ -13,7 +13,7 @@ from typing import Any
 
 from datacreate.formats.example import Json
 from datacreate.intervals import HALF_WIDTH, IntervalEstimate
-from datacreate.verification.scoring import Probabilities, Scored
+from datacreate.verification import Probabilities, Scored
 
 FIRST_ROWS = 40  # rows of the first test; the concordance then has a standard error of about 0.09
 

@@ -30,10 +30,10 @@ from typing import Any
 
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.creation.loop import create
-from datacreate.engines.engine_kind import Workload
+from datacreate.engines import EngineOptions
+from datacreate.engines.engine import Workload
 from datacreate.engines.factory import LocalModel, make_client, server_commands
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request
 from datacreate.engines.server_sources import LocalServer
 from datacreate.hardware import cpu_flags

@@ -28,7 +28,7 @@ from typing import Any
 
 from engines import raw_tokens_per_second, running
 
-from datacreate.engines.options import EngineOptions
+from datacreate.engines import EngineOptions
 from datacreate.engines.request import Request, Sampling
 from datacreate.hardware import cpu_flags
 

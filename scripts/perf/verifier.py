@@ -20,15 +20,15 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 from datacreate.benchmarks import find_benchmark, read_split
+from datacreate.engines import EngineOptions
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.options import EngineOptions
-from datacreate.engines.server_tests import scoring_test
+from datacreate.engines.request import scoring_test
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 from datacreate.prompts.label_scoring import make_label_prompt
+from datacreate.verification import Probabilities, final_label, score_labels
 from datacreate.verification.label_noise import FIRST_ROWS, calibrated, concordance, label_means
-from datacreate.verification.scoring import Probabilities, final_label, score_labels
 
 Scored = list[tuple[int, Probabilities]]
 """Of each row the index of its label, and the verifier's probabilities."""

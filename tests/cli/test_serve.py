@@ -17,11 +17,10 @@ import pytest
 
 from datacreate import hardware
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.engines import factory
-from datacreate.engines.engine_kind import ServerCommand, Workload
+from datacreate.engines import EngineOptions, factory
+from datacreate.engines.engine import ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, start_shared_server
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.server_sources import Address, LocalServer, RemoteServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable

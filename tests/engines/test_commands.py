@@ -16,7 +16,7 @@ import pytest
 from datacreate import hardware
 from datacreate.checkpoints.checkpoint import Adapter, Checkpoint, resolve, with_adapter
 from datacreate.checkpoints.presets import Preset, ServerSettings, load_presets
-from datacreate.engines.engine_kind import Workload
+from datacreate.engines.engine import Workload
 from datacreate.engines.factory import choose_engine, gpu_groups
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM

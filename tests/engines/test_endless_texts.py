@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
+from datacreate.engines import EngineOptions
 from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, Sampling
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory

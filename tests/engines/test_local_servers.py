@@ -20,13 +20,12 @@ import psutil
 import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.engines import server, server_pool, server_sources
+from datacreate.engines import EngineOptions, server, server_pool, server_sources
 from datacreate.engines.chat_api import ChatApi
-from datacreate.engines.engine_kind import EngineKind, ServerCommand
+from datacreate.engines.engine import Engine, ServerCommand
 from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
 from datacreate.engines.server_sources import Address, LocalServers, RemoteServers
 from datacreate.engines.vllm import VLLM
@@ -203,7 +202,7 @@ def scripted_servers(log: Path, count: int = 1, first_line: str = "") -> LocalSe
         "with Server(port=int(sys.argv[-1]), page=b'healthy'): threading.Event().wait()"
     )
     environment = {"PYTHONPATH": str(ROOT)}
-    command = ServerCommand(EngineKind(), MODEL, (sys.executable, "-c", program), environment, slots=1)
+    command = ServerCommand(Engine(), MODEL, (sys.executable, "-c", program), environment, slots=1)
     return LocalServers(lambda: [command] * count, log, lambda _: None)
 
 

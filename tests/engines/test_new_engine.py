@@ -1,4 +1,4 @@
-"""An engine is one class and its entry in `ENGINE_KINDS`: a run chooses it, starts its server and recognizes it."""
+"""An engine is one class and its entry in `ENGINES`: a run chooses it, starts its server and recognizes it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from datacreate import doctor
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.presets import ServerSettings
-from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
+from datacreate.engines import ENGINES
+from datacreate.engines.engine import Engine, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.options import ENGINE_KINDS
 from datacreate.engines.vllm import VLLM
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
@@ -29,7 +29,7 @@ with Server(kind="bare", model="tiny", port=int(sys.argv[sys.argv.index("--port"
 """
 
 
-class New(EngineKind):
+class New(Engine):
     name = "new"
     title = "New engine"
     packages = ("pytest",)
@@ -52,7 +52,7 @@ class New(EngineKind):
 
 @pytest.fixture(autouse=True)
 def new_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINE_KINDS, "new", New())
+    monkeypatch.setitem(ENGINES, "new", New())
     for other in (VLLM, LLAMACPP):
         monkeypatch.setattr(other, "build", lambda: None)
 

@@ -20,10 +20,9 @@ import pytest
 from datacreate import hardware
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.checkpoints.presets import ServerSettings, find_preset
-from datacreate.engines import factory
-from datacreate.engines.engine_kind import GpuNeed, ServerCommand, Workload
+from datacreate.engines import EngineOptions, factory
+from datacreate.engines.engine import GpuNeed, ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, local_servers, place_models, server_commands
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, UsageError
 from datacreate.messages import Notify, no_notify

@@ -12,10 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from datacreate.engines import server_pool
+from datacreate.engines import EngineOptions, server_pool
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.model_client import ModelClient
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import scoring_request
 from datacreate.engines.server_sources import RemoteServers
 from datacreate.errors import EngineError, ServersUnavailable, UsageError

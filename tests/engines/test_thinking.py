@@ -14,9 +14,9 @@ import yaml
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.checkpoints.presets import Preset
+from datacreate.engines import EngineOptions
 from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import DEFAULT_THINKING, Request, Sampling
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datacreate.filters import FILTERS, FilterOptions, filter_report, make_filters
 from datacreate.filters.exact import ExactDuplicates, ExactOptions
 from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.registry import FILTERS, FilterOptions, filter_report, make_filters
 from datacreate.formats.reject import RejectReason
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter

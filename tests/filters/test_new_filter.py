@@ -42,12 +42,12 @@ class Digits(Filter):
 
 ADDED = [
     (
-        "filters/registry.py",
+        "filters/__init__.py",
         "from datacreate.filters.exact import",
         "from datacreate.filters.digits import Digits, DigitsOptions\nfrom datacreate.filters.exact import",
     ),
-    ("filters/registry.py", "class FilterOptions(", "class FilterOptions(DigitsOptions, "),
-    ("filters/registry.py", "FILTERS: tuple[type[Filter], ...] = (", "FILTERS: tuple[type[Filter], ...] = (Digits, "),
+    ("filters/__init__.py", "class FilterOptions(", "class FilterOptions(DigitsOptions, "),
+    ("filters/__init__.py", "FILTERS: tuple[type[Filter], ...] = (", "FILTERS: tuple[type[Filter], ...] = (Digits, "),
     (
         "formats/reject.py",
         '    INVALID_JSON = "invalid_json"\n',

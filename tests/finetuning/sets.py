@@ -10,7 +10,7 @@ from typing import Any
 
 from datacreate.finetuning.training_rows import Source, SourceRow
 from datacreate.formats.task_format import load_format
-from datacreate.verification.scoring import Probabilities
+from datacreate.verification import Probabilities
 
 FOODS = "apple bread cheese grape honey lemon mango onion".split()
 TOOLS = "anvil brush chisel drill file hammer ladder saw".split()

@@ -19,7 +19,7 @@ from datacreate.finetuning.trials import make_trainer
 from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.directory import RunDirectory
-from datacreate.verification.scoring import Probabilities
+from datacreate.verification import Probabilities
 from tests.finetuning.sets import Row, choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, sensible
 from tests.support.inprocess import typed

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.filters.registry import FilterOptions
+from datacreate.filters import FilterOptions
 from datacreate.metrics import HumanMetrics, Metrics
 from datacreate.metrics.diversity import Diversity
 from datacreate.metrics.shortcuts import Shortcut

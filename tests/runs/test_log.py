@@ -17,7 +17,7 @@ from datacreate.errors import EngineError, LogDamaged
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, SessionStart, first_checksum, read_log
-from datacreate.verification.scoring import Scored
+from datacreate.verification import Scored
 from tests.support.making import append, make, train
 from tests.support.scripted import ScriptedClient, answering
 

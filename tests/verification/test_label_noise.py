@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datacreate.verification import Probabilities, Scored
 from datacreate.verification.label_noise import (
     LabelNoiseCheck,
     calibrated,
@@ -17,7 +18,6 @@ from datacreate.verification.label_noise import (
     max_label_noise_rows,
     numeric_values,
 )
-from datacreate.verification.scoring import Probabilities, Scored
 
 Row = tuple[int, Probabilities]
 NAMES = ["yes", "no", "maybe"]

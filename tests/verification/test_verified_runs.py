@@ -21,7 +21,7 @@ from datacreate.errors import EngineError, NoProgress, UsageError
 from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.verification.scoring import NO_SCORES
+from datacreate.verification import NO_SCORES
 from tests.support.making import COMMONSENSE, commits, examples, train
 from tests.support.making import settings as usual
 from tests.support.scripted import ScriptedClient, answering

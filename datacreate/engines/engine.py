@@ -1,7 +1,7 @@
 """What differs between engines: how their servers are started, and the requests that they understand.
 
-The module of an engine (llamacpp.py is an example) has a subclass of `EngineKind`, and its instance is in
-`ENGINE_KINDS` (options.py).
+The module of an engine (llamacpp.py is an example) has a subclass of `Engine`, and its instance is in
+`ENGINES` (__init__.py).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class GpuNeed:
     max_share: float  # of a GPU's memory, for all servers on it together
 
 
-class EngineKind:
+class Engine:
     """An engine: the program of a server. This class itself is for remote servers with an OpenAI-compatible API.
 
     Subclasses are engines that datacreate starts. They set `name`, `title`, `packages`, `needed_for` and
@@ -114,7 +114,7 @@ class EngineKind:
         raise UsageError(f"{refused}; remove them, or use another --engine")
 
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
-        """What a server reports about itself; None if it is of another kind."""
+        """What a server reports about itself; None if another engine runs there."""
         return None
 
     def schema_field(self, schema: dict[str, Any], max_text_chars: int | None) -> dict[str, Any]:
@@ -143,15 +143,15 @@ class EngineKind:
         """Prepare a server of this machine that has passed the tests."""
 
 
-OTHER_SERVER = EngineKind()
-"""The kind of a server that no engine of `ENGINE_KINDS` recognizes."""
+UNKNOWN_ENGINE = Engine()
+"""The engine of a server that none of `ENGINES` recognizes."""
 
 
 @dataclass(frozen=True)
 class ServerCommand:
     """How to start one server of a model, without its address and key."""
 
-    engine: EngineKind
+    engine: Engine
     model: str
     arguments: tuple[str, ...]  # `--host HOST --port PORT` is added
     environment: Mapping[str, str]
