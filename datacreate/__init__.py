@@ -11,12 +11,7 @@
 shows no warnings. A second call with the same settings resumes the run. Importing datacreate changes no environment
 variable and no global state.
 
-Modules besides the packages:
-
-    commands          dry_run, filter_rows, improve, zero_shot, attribute_suggestion, doctor
-    for all packages  errors, messages, settings, files, locking, signals, child_process, libraries, hardware, intervals
-
-docs/architecture.md describes them and the packages.
+docs/architecture.md describes the packages, and the modules for all packages.
 """
 
 from importlib import import_module

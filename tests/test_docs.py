@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from datacreate.cli.commands import datacreate
+from datacreate.cli.group import datacreate
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from datacreate import doctor, hardware
-from datacreate.doctor import Finding
+from datacreate.commands import doctor, hardware
+from datacreate.commands.doctor import Finding
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.support.inprocess import typed
 from tests.support.servers import Server
@@ -271,7 +271,8 @@ def test_servers_are_tested_with_a_schema_and_a_score() -> None:
 
 def test_no_heavy_package_is_imported_by_the_command_itself() -> None:
     code = (
-        "import sys\nfrom datacreate import doctor\ndoctor.run_import = lambda _: doctor.ImportResult(None, '')\n"
+        "import sys\nfrom datacreate.commands import doctor\n"
+        "doctor.run_import = lambda _: doctor.ImportResult(None, '')\n"
         "doctor.examine()\n"
         "print({'torch', 'transformers', 'vllm', 'datasets', 'pandas', 'scipy'} & set(sys.modules))"
     )

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from datacreate.commands.zero_shot import answer_zero_shot
 from datacreate.creation.loop import create
 from datacreate.engines import EngineOptions
 from datacreate.engines.llamacpp import LLAMACPP
@@ -20,7 +21,6 @@ from datacreate.formats.text_normalization import normalize_text
 from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.zero_shot import answer_zero_shot
 from tests.conftest import REAL_MODEL
 from tests.finetuning.conftest import import_rows
 from tests.support.making import commits, examples

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from datacreate import zero_shot
 from datacreate.cli.evaluate import evaluate as command
+from datacreate.commands import zero_shot
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunMismatch
 from datacreate.finetuning.records import Evaluation, read_predictions

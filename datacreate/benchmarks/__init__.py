@@ -1,4 +1,9 @@
-"""The ten benchmarks: test sets, and their human training sets."""
+"""The ten benchmarks: test sets, and their human training sets.
+
+registry.py   data/benchmarks.yaml: what each benchmark is
+importing.py  downloads or reads the rows of a benchmark, and splits them
+store.py      the imported splits; formatting examples from them
+"""
 
 from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_benchmark
 from datacreate.benchmarks.registry import SPLITS, Benchmark, SplitStatistics, find_benchmark, load_registry

@@ -66,7 +66,7 @@ def print_created(run_dir: Path, summary: RunSummary) -> None:
 
 
 def _dry_run(config: CreateConfig, *, as_json: bool) -> None:
-    from datacreate.dry_run import describe_run
+    from datacreate.commands.dry_run import describe_run
 
     plan, options = describe_run(config, say), config.as_options()
     # What this machine and this version decided, so that another one does the same.

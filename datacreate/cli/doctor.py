@@ -14,7 +14,7 @@ from datacreate.cli.options import command, json_option, option
 from datacreate.cli.terminal import echo, print_json, say
 
 if TYPE_CHECKING:
-    from datacreate.doctor import Finding
+    from datacreate.commands.doctor import Finding
 
 _COLORS = {"ok": None, "warn": "yellow", "fail": "red"}
 
@@ -35,7 +35,7 @@ def doctor(urls: tuple[str, ...], model: str | None, *, as_json: bool) -> None:
     """
     if model and not urls:
         raise click.UsageError("--model only applies to --url; remove it, or give --url URL")
-    from datacreate.doctor import examine
+    from datacreate.commands.doctor import examine
 
     say("importing the installed packages; this can take a minute")
     addresses = [part for url in urls for part in url.split(",")]

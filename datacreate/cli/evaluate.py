@@ -12,7 +12,7 @@ import click
 from datacreate.cli.options import command, json_option, option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_columns, print_json
 from datacreate.engines import EngineOptions
-from datacreate.formats.options import FormatOptions
+from datacreate.formats import FormatOptions
 
 if TYPE_CHECKING:
     from datacreate.finetuning.records import Evaluation
@@ -94,7 +94,7 @@ def _zero_shot(
 ) -> list[tuple[Path, Evaluation]]:
     """The evaluations of the answers of an instruct model."""
     from datacreate.benchmarks import has_split, load_registry
-    from datacreate.zero_shot import answer_zero_shot
+    from datacreate.commands.zero_shot import answer_zero_shot
 
     if "all" in benchmarks:
         benchmarks = tuple(name for name, benchmark in load_registry().items() if has_split(benchmark, split))

@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.cli.options import command, json_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_columns, print_json
-from datacreate.filter_rows import FilterConfig
+from datacreate.commands.filter_rows import FilterConfig
 
 
 @command()
@@ -27,7 +27,7 @@ def filter(source: Path, given_options: dict[str, Any], *, as_json: bool, **outp
     datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --decontaminate csqa
     datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects rejects.jsonl
     """
-    from datacreate.filter_rows import filter_rows
+    from datacreate.commands.filter_rows import filter_rows
 
     with TerminalProgress("rows") as progress:
         report = filter_rows(source, FilterConfig.of(**given_options), **outputs, progress=progress)

@@ -7,8 +7,8 @@ from typing import Any
 
 from datacreate.cli.options import command, config_option, json_option, option, path_argument, settings_options
 from datacreate.cli.terminal import TerminalProgress, print_json, print_plan
+from datacreate.commands.improve import REPEATED_OPTIONS, ImproveConfig
 from datacreate.engines import EngineOptions
-from datacreate.improve import REPEATED_OPTIONS, ImproveConfig
 from datacreate.runs.config import CreateConfig
 
 
@@ -39,15 +39,15 @@ def improve(
     datacreate train runs/nli runs/nli-improved --out trained/nli
     """
     from datacreate.cli.create import print_created
+    from datacreate.commands.improve import prepare_improve
     from datacreate.creation.loop import create
     from datacreate.creation.run_metrics import measure_run
-    from datacreate.improve import prepare_improve
     from datacreate.libraries import configure_process
 
     configure_process()
     config = ImproveConfig.of(runs=runs, create=changed | engine, **given_options)
     if dry_run:
-        from datacreate.dry_run import describe_improve
+        from datacreate.commands.dry_run import describe_improve
 
         plan = describe_improve(config)
         print_json(plan) if as_json else print_plan(plan)

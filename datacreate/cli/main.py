@@ -50,7 +50,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     """Run the command; returns the error line, or an empty text, and the exit code."""
     stdout = _open_streams()
     try:
-        from datacreate.cli.commands import run
+        from datacreate.cli.group import run
 
         message, code = run()
     except BaseException:  # a library may have replaced Interrupt by an error of its own

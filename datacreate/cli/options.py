@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 import click
 from click.core import ParameterSource
 
-from datacreate.cli.commands import COMMANDS
+from datacreate.cli.group import COMMANDS
 from datacreate.cli.terminal import say
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml

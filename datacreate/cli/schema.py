@@ -10,7 +10,7 @@ import click
 from datacreate.cli.options import Command, config_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_json, say
 from datacreate.engines import EngineOptions
-from datacreate.formats.options import ExampleOptions, FormatOptions
+from datacreate.formats import ExampleOptions, FormatOptions
 from datacreate.runs.config import CreateConfig, GeneratorOptions
 
 
@@ -66,7 +66,7 @@ def suggest(given_options: dict[str, Any]) -> None:
     datacreate attributes suggest --example mine.json >attributes.yaml
     datacreate create --example mine.json --attributes attributes.yaml --count 100
     """
-    from datacreate.attribute_suggestion import suggest_attributes
+    from datacreate.commands.attribute_suggestion import suggest_attributes
 
     config = CreateConfig.of(count=1, verify="off", decontaminate=(), **given_options)  # no example is created
     echo(suggest_attributes(config, say).rstrip("\n"))

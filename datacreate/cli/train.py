@@ -31,7 +31,7 @@ def train(
     datacreate train csqa --count 500 --encoder all-minilm-l6-v2 --out trained/csqa-human-500
     datacreate train csqa runs/csqa --human-count 200 --out trained/csqa-human+tree
     """
-    from datacreate.dry_run import describe_training
+    from datacreate.commands.dry_run import describe_training
     from datacreate.finetuning.train import train as train_
     from datacreate.libraries import configure_process
 

@@ -42,8 +42,8 @@ from datacreate.finetuning.training_rows import (
     to_classification_example,
     with_varying_inputs,
 )
+from datacreate.formats import FormatOptions
 from datacreate.formats.example import dotted
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors

@@ -38,7 +38,7 @@ from datacreate.finetuning.training_rows import (
     training_set,
 )
 from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, train_best_models
-from datacreate.formats.options import FormatOptions
+from datacreate.formats import FormatOptions
 from datacreate.formats.row_file import is_row_file
 from datacreate.formats.task_format import read_format
 from datacreate.hardware import check_build

@@ -20,9 +20,9 @@ from pathlib import Path
 from datacreate.benchmarks import Benchmark, find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import HUMAN, IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
+from datacreate.formats import FormatOptions
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, shorten, value_at
 from datacreate.formats.infer_labels import few_labels, labels_option
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.reject import RejectReason
 from datacreate.formats.roles import label_text
 from datacreate.formats.row_file import is_row_file

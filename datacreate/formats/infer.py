@@ -18,6 +18,7 @@ from itertools import cycle, islice
 
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.files import shipped
+from datacreate.formats import FormatOptions, declared_schemas
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -38,7 +39,6 @@ from datacreate.formats.infer_labels import (
     with_option_keys,
 )
 from datacreate.formats.infer_roles import are_named_options, find_positions, infer_roles, is_metadata
-from datacreate.formats.options import FormatOptions, declared_schemas
 from datacreate.formats.roles import Roles, default_inputs
 from datacreate.formats.rules import Rule, is_extracted, speaker_field, turn_fields, turn_schemas, turns_schema
 from datacreate.formats.schema_utils import (

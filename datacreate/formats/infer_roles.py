@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import product
 
 from datacreate.errors import ExampleError, UsageError
+from datacreate.formats import FormatOptions, as_tuple, named_field
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -22,7 +23,6 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.infer_labels import folded_name, is_label_name, yes_no_labels
-from datacreate.formats.options import FormatOptions, as_tuple, named_field
 from datacreate.formats.roles import FIRST_KEYS, Roles, first_key_in, is_option_key, option_keys
 from datacreate.formats.rules import is_extracted, speaker_field
 from datacreate.formats.schema_utils import is_number

@@ -8,10 +8,10 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from datacreate.errors import DatacreateError, ExampleError
+from datacreate.formats import FormatOptions
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, leaf_values, one_line, value_at
 from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
 from datacreate.formats.infer_labels import MAX_FOUND_LABELS, few_labels
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import default_inputs
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (

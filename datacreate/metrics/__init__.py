@@ -1,6 +1,6 @@
-"""Metrics of a set: diversity.py and shortcuts.py measure them, `dataset_metrics` collects them.
+"""Metrics of a set: diversity.py and shortcuts.py measure them.
 
-`Metrics` has them, and makes tables that show them beside those of human rows.
+`Metrics` holds them, and makes tables that show them beside those of human rows.
 """
 
 from __future__ import annotations

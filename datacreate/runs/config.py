@@ -29,8 +29,8 @@ from datacreate.filters import FILTERS, FilterOptions, filters_need_embedder
 from datacreate.filters.decontamination import Decontamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import DecontaminationSetSpec
+from datacreate.formats import ExampleOptions, FormatOptions, as_tuple
 from datacreate.formats.example import Example, Json, canonical_json
-from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES, find_strategy
 from datacreate.settings import FrozenModel, JsonPairs, OrOff, Settings, Shares, setting

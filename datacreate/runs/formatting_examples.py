@@ -9,11 +9,11 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, formatting_examples
 from datacreate.errors import ExampleError, UsageError
+from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import find_invalid_character
 from datacreate.formats.example import Example, Json, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, declare_format, infer_format
 from datacreate.formats.infer_rows import infer_from_examples
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.row_file import MAX_EXAMPLES, RowFile
 from datacreate.formats.schema_utils import Schema
 from datacreate.formats.task_format import load_format

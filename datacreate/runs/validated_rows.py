@@ -12,10 +12,10 @@ from itertools import chain
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
+from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import Candidate, validate_example
 from datacreate.formats.example import Json
 from datacreate.formats.infer_rows import infer_from_rows
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.reject import RejectReason
 from datacreate.formats.roles import Roles
 from datacreate.formats.row_file import READABLE, RawRow, RowFile, is_row_file

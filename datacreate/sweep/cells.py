@@ -10,12 +10,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split
+from datacreate.commands.improve import REPEATED_OPTIONS
 from datacreate.engines import RunEngineOptions
 from datacreate.filters import FilterOptions, filters_need_embedder
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN, MIXED
 from datacreate.finetuning.train import TrainConfig
-from datacreate.improve import REPEATED_OPTIONS
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from datacreate.commands.filter_rows import FilterConfig, filter_rows
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import ExampleError, UsageError
-from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.training_rows import read_source, training_set
+from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import Candidate, validate_example
 from datacreate.formats.example import Example, FieldPath
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.reject import Reject
 from datacreate.formats.roles import option_keys
 from datacreate.formats.task_format import read_format, specialize

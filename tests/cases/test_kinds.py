@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from datacreate.commands.filter_rows import FilterConfig, filter_rows
 from datacreate.creation.recipe import verify_mode
 from datacreate.errors import ExampleError, FormatError, UsageError
-from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.training_rows import infer_head, read_source
+from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import Candidate, validate_example
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory

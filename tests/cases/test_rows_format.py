@@ -11,7 +11,7 @@ import pytest
 
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.training_rows import read_source, training_set
-from datacreate.formats.options import FormatOptions
+from datacreate.formats import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
 from tests.cases.test_row_file import KINDS, Row, read

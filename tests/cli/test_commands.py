@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.cli.commands import COMMANDS
+from datacreate.cli.group import COMMANDS
 from tests.support.inprocess import run
 from tests.support.making import COMMONSENSE, examples, make
 from tests.support.process import ROOT

@@ -11,11 +11,11 @@ import yaml
 
 from datacreate.cli.create import create
 from datacreate.cli.train import train
+from datacreate.commands.filter_rows import FilterConfig
+from datacreate.commands.improve import ImproveConfig
 from datacreate.errors import UsageError
-from datacreate.filter_rows import FilterConfig
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
-from datacreate.improve import ImproveConfig
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import Settings, as_arguments
 from tests.support.inprocess import run

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate import filter_rows
+from datacreate.commands import filter_rows
 from datacreate.engines.request import Completion, Request
 from tests.benchmarks.conftest import imported
 from tests.support.inprocess import run

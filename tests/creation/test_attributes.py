@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.attribute_suggestion import suggest_attributes
+from datacreate.commands.attribute_suggestion import suggest_attributes
 from datacreate.creation.quotas import RunQuotas
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, PromptTooLong, RunError, RunMismatch, UsageError

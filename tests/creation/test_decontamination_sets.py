@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from datacreate.commands.filter_rows import FilterConfig
 from datacreate.creation.decontamination_sets import find_decontamination_sets
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
-from datacreate.filter_rows import FilterConfig
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import load_format, specialize
 from datacreate.runs.directory import RunDirectory

@@ -15,8 +15,8 @@ import yaml
 from datacreate.benchmarks import formatting_examples
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import PromptTooLong, RunMismatch, UsageError
+from datacreate.formats import FormatOptions
 from datacreate.formats.example import Example
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.runs.config import CreateConfig

@@ -8,9 +8,9 @@ from typing import Literal
 
 import pytest
 
-from datacreate import doctor
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.presets import ServerSettings
+from datacreate.commands import doctor
 from datacreate.engines import ENGINES
 from datacreate.engines.engine import Engine, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.llamacpp import LLAMACPP

@@ -14,16 +14,16 @@ import yaml
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.checkpoints.presets import Preset
+from datacreate.commands.filter_rows import FilterConfig, filter_rows
+from datacreate.commands.zero_shot import answer_zero_shot
 from datacreate.engines import EngineOptions
 from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import DEFAULT_THINKING, Request, Sampling
 from datacreate.errors import RunMismatch, UsageError
-from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.messages import Progress
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import summary_fields
-from datacreate.zero_shot import answer_zero_shot
 from tests.engines.helpers import MESSAGES, YES_NO, Notes, answers, make
 from tests.support.making import commits, examples
 from tests.support.servers import MODEL, Server

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from datacreate.commands.filter_rows import FilterConfig, filter_rows
 from datacreate.engines.request import Completion, Request
-from datacreate.filter_rows import FilterConfig, filter_rows
 from tests.support.making import NLI, NLI_LABELS, examples, make
 from tests.support.scripted import Script, written
 

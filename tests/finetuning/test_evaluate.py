@@ -29,7 +29,7 @@ from datacreate.finetuning.records import (
 )
 from datacreate.finetuning.train import train
 from datacreate.finetuning.training_rows import ClassificationExample, read_source, training_set
-from datacreate.formats.options import FormatOptions
+from datacreate.formats import FormatOptions
 from datacreate.formats.task_format import read_format
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows

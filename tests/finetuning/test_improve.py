@@ -14,11 +14,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from datacreate.creation.loop import create
-from datacreate.engines.request import Completion, Request
-from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
-from datacreate.finetuning.training_rows import read_source, training_set
-from datacreate.improve import (
+from datacreate.commands.improve import (
     ImproveConfig,
     PredictedRow,
     creation_config,
@@ -26,6 +22,10 @@ from datacreate.improve import (
     prepare_improve,
     read_improve_inputs,
 )
+from datacreate.creation.loop import create
+from datacreate.engines.request import Completion, Request
+from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
+from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible

@@ -21,7 +21,7 @@ from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.train import held_out_splits
 from datacreate.finetuning.training_rows import ClassificationExample, TrainingSet, read_source, training_set
-from datacreate.formats.options import FormatOptions
+from datacreate.formats import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from tests.finetuning.sets import Row, choices, claims, source_of, write_rows

@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from datacreate.formats import FormatOptions
 from datacreate.formats.infer import InferredFormat
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.runs.formatting_examples import read_examples
 

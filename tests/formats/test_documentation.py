@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from datacreate.cli.commands import datacreate
+from datacreate.cli.group import datacreate
 from datacreate.formats.reject import RejectReason
 from datacreate.formats.schema_keywords import KEYWORDS
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import DatacreateError, ExampleError, UsageError
+from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import Candidate
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.reject import Reject
 from datacreate.formats.response import build_response_schema, parse_completion

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example, canonical_json
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.response import parse_completion, parse_item

@@ -12,9 +12,9 @@ import pytest
 from datacreate.creation.requests import max_example_tokens
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.files import shipped
+from datacreate.formats import FormatOptions
 from datacreate.formats.example import Example
 from datacreate.formats.infer import declare_format, infer_format
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import load_format, specialize
 from datacreate.prompts.generation import RequestContent, chat_prompt

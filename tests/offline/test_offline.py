@@ -75,7 +75,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
 
 @pytest.mark.slow
 def test_no_command_calls_another_machine(guarded: Guarded) -> None:
-    from datacreate.cli.commands import COMMANDS
+    from datacreate.cli.group import COMMANDS
 
     assert guarded.called == set()
     words = {word for line in guarded.lines("end") for word in line["command"]}
@@ -121,7 +121,7 @@ def test_the_python_api_reads_local_files_only_and_leaves_the_environment_alone(
 
 
 def test_only_the_commands_that_download_allow_downloads() -> None:
-    from datacreate.cli.commands import datacreate
+    from datacreate.cli.group import datacreate
 
     found = []
     for name, command in datacreate.commands.items():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import ExampleError
-from datacreate.formats.options import FormatOptions
+from datacreate.formats import FormatOptions
 from datacreate.runs.formatting_examples import read_examples
 from tests.benchmarks.conftest import home
 from tests.support.inprocess import run

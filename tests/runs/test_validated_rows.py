@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import UsageError
-from datacreate.formats.options import FormatOptions
+from datacreate.formats import FormatOptions
 from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
 from tests.support.making import COMMONSENSE
 

@@ -44,7 +44,7 @@ def train(config: Any, progress: Any = None) -> list[Any]:
 
 def predict(this: Any, *_: Any) -> list[Any]:
     """Students that are sure of nothing."""
-    from datacreate.improve import PredictedRow
+    from datacreate.commands.improve import PredictedRow
 
     rows = [example.values for example in this.prepared.rows]
     return [PredictedRow(row, ("True", "False"), at % 2, (0.5, 0.5), None) for at, row in enumerate(rows)]
@@ -76,7 +76,7 @@ def quick(arguments: Sequence[str]) -> Iterator[None]:
             double = {"train": train, "evaluate": evaluate}[verb]
             patch.setattr(import_module(f"datacreate.finetuning.{verb}"), verb, double)
         elif verb == "improve":
-            patch.setattr("datacreate.improve.ImproveInputs.predict", predict)
+            patch.setattr("datacreate.commands.improve.ImproveInputs.predict", predict)
         with scripted_client(json.loads(os.environ.get("SCRIPTED", "{}"))):
             yield
 

@@ -97,7 +97,7 @@ def check_software(imports: Mapping[str, ImportResult]) -> list[Finding]:
     """Python and engines: installed versions, and whether they can be imported."""
     return [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
-        Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
+        Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parents[1]}"),
         *(_module_finding(module, engine, imports.get(module)) for module, engine in _modules().items()),
         *_compiler_findings(),
         _engine_finding(),

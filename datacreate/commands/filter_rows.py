@@ -24,9 +24,9 @@ from datacreate.errors import UsageError
 from datacreate.files import storage_error
 from datacreate.filters import FilterOptions, filter_report, filters_need_embedder, make_filters
 from datacreate.filters.filter import Filter, FilterResources, Threshold, first_reject, threshold_setting
+from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import field_at
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.reject import RejectReason
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement

@@ -48,8 +48,8 @@ from datacreate.finetuning.training_rows import (
     training_set,
 )
 from datacreate.finetuning.trials import OnNamedStep, run_trial
+from datacreate.formats import FormatOptions
 from datacreate.formats.example import Json
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.row_file import MAX_EXAMPLES
 from datacreate.libraries import quiet
 from datacreate.messages import Notify, Progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from datacreate.commands.improve import ImproveConfig, creation_config, read_improve_inputs
 from datacreate.creation.plan import RunInputs, make_plan, read_inputs
 from datacreate.creation.recipe import describe_recipe
 from datacreate.creation.run_models import RunModels, clients_of, models_of
@@ -14,7 +15,6 @@ from datacreate.finetuning.records import TrainingDirectory
 from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.example import shorten
 from datacreate.hardware import check_build, visible_gpus
-from datacreate.improve import ImproveConfig, creation_config, read_improve_inputs
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
