@@ -15,12 +15,17 @@ from datacreate.finetuning.train import TrainConfig
 @command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @settings_options(TrainConfig)
-@settings_options(Hyperparameters, "recipe")
+@settings_options(Hyperparameters, "hyperparameters")
 @option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
 @config_option
 @json_option("Print the models as JSON; with --dry-run what would be trained.")
 def train(
-    sources: tuple[str, ...], given_options: dict[str, Any], recipe: dict[str, Any], *, dry_run: bool, as_json: bool
+    sources: tuple[str, ...],
+    given_options: dict[str, Any],
+    hyperparameters: dict[str, Any],
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Fine-tune an encoder on SOURCE: a run, a file with rows, or a benchmark's human train split.
 
@@ -36,7 +41,7 @@ def train(
     from datacreate.libraries import configure_process
 
     configure_process()
-    config = TrainConfig.of(sources=sources, recipe=Hyperparameters.of(**recipe), **given_options)
+    config = TrainConfig.of(sources=sources, hyperparameters=Hyperparameters.of(**hyperparameters), **given_options)
     if dry_run:
         plan = describe_training(config)
         print_json(plan) if as_json else print_plan(plan)

@@ -98,7 +98,7 @@ def describe_improve(config: ImproveConfig) -> dict[str, Any]:
     if config.directory.parents_path.is_file():
         return plan
     prepared, training = improve_inputs.prepared, improve_inputs.prepared.training
-    steps = [training.recipe.steps(len(trained)) for trained, _ in improve_inputs.splits]
+    steps = [training.hyperparameters.steps(len(trained)) for trained, _ in improve_inputs.splits]
     return plan | {"encoder": str(prepared.encoder), "task": training.head.description, "student_steps": steps}
 
 
@@ -117,12 +117,12 @@ def describe_training(config: TrainConfig) -> dict[str, Any]:
         "notes": notes,
         "task": training.head.description,
         "encoder": str(prepared.encoder),
-        "recipe": training.recipe.description,
+        "recipe": training.hyperparameters.description,
         "training_rows": len(prepared.rows),
         "selection": training.selection,
         "validation_rows": len(prepared.validation_rows),
-        "steps": training.recipe.steps(len(prepared.rows)),
+        "steps": training.hyperparameters.steps(len(prepared.rows)),
         "seeds_to_train": untrained,
-        "trials": len(untrained) * len(training.recipe.learning_rates),
+        "trials": len(untrained) * len(training.hyperparameters.learning_rates),
         "device": ", ".join(visible_gpus()) or "CPU",
     }

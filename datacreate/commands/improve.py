@@ -264,7 +264,7 @@ class ImproveInputs:
 
         examples, head = self.prepared.rows, self.prepared.training.head
         inputs = encode_inputs(self.prepared)
-        dataset, rate = inputs.rows.dataset, inputs.training.recipe.learning_rates[0]
+        dataset, rate = inputs.rows.dataset, inputs.training.hyperparameters.learning_rates[0]
         predicted_rows: dict[int, PredictedRow] = {}
         for number, (trained, held_out) in enumerate(self.splits, 1):
             student_folder, name = folder / f"student-{number}", f"student {number} of {len(self.splits)}"

@@ -52,7 +52,7 @@ def answer_zero_shot(
         condition=Condition(name=ZERO_SHOT, benchmark=None, count=0, full=True, generator=name, digest=sha256),
         encoder=name,
         encoder_sha256=sha256,
-        recipe=ZERO_SHOT,
+        hyperparameters=ZERO_SHOT,
         selection="none",
         seed=0,
     )

@@ -58,12 +58,12 @@ def _load(kind: Any, folder: Path, failure: str, **options: Any) -> Any:
         raise TrainingError(f"{folder}: {failure} ({reason}); restore it, or use another encoder") from None
 
 
-def max_input_tokens(tokenizer: Any, config: Any, recipe: Hyperparameters, *, with_passage: bool) -> int:
-    """The longest input in tokens: that of the recipe, or less if the encoder has fewer positions."""
+def max_input_tokens(tokenizer: Any, config: Any, hyperparameters: Hyperparameters, *, with_passage: bool) -> int:
+    """The longest input in tokens: that of the hyperparameters, or less if the encoder has fewer positions."""
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in _OFFSET_POSITIONS:
         positions -= max(2, 1 + (config.pad_token_id or 0))
-    requested = recipe.max_length or (512 if with_passage else 256)
+    requested = hyperparameters.max_length or (512 if with_passage else 256)
     return int(min(requested, positions, tokenizer.model_max_length))
 
 

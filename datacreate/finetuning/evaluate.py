@@ -182,7 +182,7 @@ def evaluate(
         condition=training.condition,
         encoder=training.encoder,
         encoder_sha256=training.encoder_sha256,
-        recipe=training.recipe.description,
+        hyperparameters=training.hyperparameters.description,
         selection=training.selection,
         seed=model.seed,
     )

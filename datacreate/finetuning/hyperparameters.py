@@ -1,4 +1,4 @@
-"""Hyperparameters of a training, by recipe: the default one, and the paper's."""
+"""Hyperparameters of a training, by `train --recipe`: the defaults, and those of the paper."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "patience": None,
     },
 }
-"""The values of each recipe, by its name, that differ from the defaults of `Hyperparameters`.
+"""Name in `--recipe` -> the values that differ from the defaults of `Hyperparameters`.
 
 `paper` has those of the reference implementation of Lee et al. (2023). It also keeps the epoch with the best accuracy
-on the human dev split, where the default recipe keeps the checkpoint with the best score on a tenth of the rows.
+on the human dev split, where the defaults keep the checkpoint with the best score on a tenth of the rows.
 """
 
 

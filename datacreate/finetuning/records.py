@@ -1,7 +1,7 @@
 """The files of a training and of its evaluations. Reporting reads nothing else.
 
 OUT/                              one `datacreate train`
-  training.json                   TrainingSpec: rows, encoder, recipe; a folder has only one
+  training.json                   TrainingSpec: rows, encoder, hyperparameters; a folder has only one
   .trials/                        unfinished models, one folder per seed and learning rate
   seed-1/                         one model
     config.json, model.safetensors, tokenizer.json, ...
@@ -47,7 +47,7 @@ TRAINING, MODEL, TRIALS = "training.json", "model.json", ".trials"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 
 
-class Record(FrozenModel, allow_inf_nan=False):
+class Record(FrozenModel, allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True):
     """A document without NaN and infinite numbers."""
 
 
@@ -98,7 +98,8 @@ class Evaluation(Record):
     condition: Condition
     encoder: str  # for zero-shot, the generator
     encoder_sha256: str
-    recipe: str  # Hyperparameters.description, or ZERO_SHOT
+    # `Hyperparameters.description`, or ZERO_SHOT.
+    hyperparameters: str = Field(validation_alias="recipe", serialization_alias="recipe")
     selection: ModelSelection
     seed: int  # of the training
     benchmark: str
@@ -185,14 +186,14 @@ class HeadSpec(Record):
             raise UsageError(f"{difference}; give rows with the same labels or number of options")
 
 
-class TrainingSpec(Record, populate_by_name=True, serialize_by_alias=True):
+class TrainingSpec(Record):
     """Everything that decides the models of a training, except their seeds."""
 
     condition: Condition
     head: HeadSpec = Field(validation_alias="task", serialization_alias="task")  # in files
     encoder: str
     encoder_sha256: str
-    recipe: Hyperparameters
+    hyperparameters: Hyperparameters = Field(validation_alias="recipe", serialization_alias="recipe")  # in files, too
     selection: ModelSelection
     # Of the rows of the human dev split or the file, where they are used.
     validation_digest: str | None = Field(validation_alias=AliasChoices("validation_digest", "selection_digest"))

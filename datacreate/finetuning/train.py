@@ -1,4 +1,4 @@
-"""Fine-tune an encoder: one model per seed, with the best of the recipe's learning rates."""
+"""Fine-tune an encoder: one model per seed, with the best of the learning rates."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TrainConfig(FormatOptions):
     condition: str | None = setting(
         "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
     )
-    recipe: Hyperparameters = Field(default_factory=Hyperparameters)
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
     seeds: Annotated[tuple[Seed, ...], CommaList] = setting(
         "Training seeds, one model each.",
         "training",
@@ -106,7 +106,7 @@ class TrainConfig(FormatOptions):
 
     @property
     def selection(self) -> ModelSelection:
-        default: ModelSelection = "human" if self.recipe.name == "paper" else "held-out"
+        default: ModelSelection = "human" if self.hyperparameters.name == "paper" else "held-out"
         return self.model_selection or ("file" if self.validation else default)
 
     @model_validator(mode="after")
@@ -153,8 +153,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
         rows = tuple(rows[row] for row in split.trained)
     else:
         selection = "none"
-    training, encoder = training_spec(found, config.encoder, config.recipe, selection, digest)
-    rates = len(training.recipe.learning_rates)
+    training, encoder = training_spec(found, config.encoder, config.hyperparameters, selection, digest)
+    rates = len(training.hyperparameters.learning_rates)
     if rates > 1 and not validation_rows:
         few = "" if config.selection == "none" else f" ({len(found.examples)} rows)"
         more = f"{MIN_ROWS_TO_SPLIT} rows or more, " if few else ""
@@ -162,7 +162,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates}{few}; "
             f"give one rate, {more}or another model selection"
         )
-    _notify_unusual(training.recipe, len(rows), notify)
+    _notify_unusual(training.hyperparameters, len(rows), notify)
     return PreparedTraining(training, encoder, rows, validation_rows)
 
 
@@ -171,7 +171,7 @@ def _read_validation_set(config: TrainConfig, rows: TrainingSet) -> TestSet:
     if config.validation:
         return read_test_file(config.validation, rows.head, config, list(map(read_format, rows.formats)))
     if rows.condition.benchmark is None:
-        option = "--model-selection human" if config.model_selection else f"--recipe {config.recipe.name}"
+        option = "--model-selection human" if config.model_selection else f"--recipe {config.hyperparameters.name}"
         raise UsageError(
             f"{option} chooses the checkpoint by a benchmark's dev split: name it with --benchmark, give rows of your "
             "own with --validation FILE, or add --model-selection held-out"
@@ -179,13 +179,13 @@ def _read_validation_set(config: TrainConfig, rows: TrainingSet) -> TestSet:
     return read_test_set(rows.condition.benchmark, "dev", rows.head)
 
 
-def _notify_unusual(recipe: Hyperparameters, rows: int, notify: Notify) -> None:
+def _notify_unusual(hyperparameters: Hyperparameters, rows: int, notify: Notify) -> None:
     """Notify values with which a model hardly learns."""
-    steps, rate = recipe.steps(rows), max(recipe.learning_rates)
-    if recipe.warmup >= max(1, steps):
+    steps, rate = hyperparameters.steps(rows), max(hyperparameters.learning_rates)
+    if hyperparameters.warmup >= max(1, steps):
         notify(
-            f"warning: {recipe.warmup:g} warm-up steps of {steps} steps in total: the learning rate never gets to its "
-            "full value; lower --warmup"
+            f"warning: {hyperparameters.warmup:g} warm-up steps of {steps} steps in total: the learning rate "
+            "never gets to its full value; lower --warmup"
         )
     if rate > HIGH_LEARNING_RATE:
         notify(f"warning: a learning rate of {rate:g} is very high; usual are 1e-6 to 1e-3")
@@ -226,7 +226,7 @@ def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, f
 def training_spec(
     rows: TrainingSet,
     encoder_name: str,
-    recipe: Hyperparameters,
+    hyperparameters: Hyperparameters,
     selection: ModelSelection = "none",
     validation_digest: str | None = None,
 ) -> tuple[TrainingSpec, Path]:
@@ -238,7 +238,7 @@ def training_spec(
         head=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        recipe=recipe.for_encoder(encoder_config),
+        hyperparameters=hyperparameters.for_encoder(encoder_config),
         selection=selection,
         validation_digest=validation_digest,
         probabilities_digest=rows.probabilities_digest,
@@ -254,7 +254,7 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     format_flag = config.first_changed_flag(FormatOptions.model_fields)
     if format_flag and not config.validation and not any(is_row_file(Path(source)) for source in config.sources):
         raise UsageError(f"{format_flag} only applies to files; runs and benchmarks have their own format")
-    soft_labels = config.recipe.soft_labels
+    soft_labels = config.hyperparameters.soft_labels
     sources = [
         read_source(source, with_verifier_probabilities=soft_labels, options=config) for source in config.sources
     ]
@@ -368,17 +368,17 @@ def encode_inputs(
     Raises TrainingError if the encoder cannot be read.
     """
     training, folder, row_count = prepared.training, prepared.encoder, len(prepared.rows)
-    recipe, head = training.recipe, training.head
+    hyperparameters, head = training.hyperparameters, training.head
     split = f"{row_count} rows to train on, {len(prepared.validation_rows)} validation rows"
-    notify(f"{training.encoder}, {head.description}: {split}, {recipe.steps(row_count)} steps")
+    notify(f"{training.encoder}, {head.description}: {split}, {hyperparameters.steps(row_count)} steps")
     notify(f"loading {training.encoder}")
     tokenizer = load_tokenizer(folder)
-    length = max_input_tokens(tokenizer, load_config(folder), recipe, with_passage=has_passages(prepared.rows))
+    length = max_input_tokens(tokenizer, load_config(folder), hyperparameters, with_passage=has_passages(prepared.rows))
     with quiet():
-        rows = encode(prepared.rows, head, tokenizer, length, soft_labels=recipe.soft_labels)
+        rows = encode(prepared.rows, head, tokenizer, length, soft_labels=hyperparameters.soft_labels)
         validation = encode(prepared.validation_rows, head, tokenizer, length) if prepared.validation_rows else None
-    if recipe.max_length and recipe.max_length > length:
-        notify(f"--max-length {recipe.max_length}: the encoder reads {length} tokens at most")
+    if hyperparameters.max_length and hyperparameters.max_length > length:
+        notify(f"--max-length {hyperparameters.max_length}: the encoder reads {length} tokens at most")
     if rows.truncated:
         notify(f"rows that are cut to {length} tokens: {rows.truncated} of {row_count}")
     return TrialInputs(training, folder, tokenizer, rows, validation, length, device_batch_size)

@@ -74,8 +74,8 @@ error that ended the process."""
 def train_best_models(
     inputs: TrialInputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
-    """Run a trial for each seed and learning rate of the recipe; yield the best model of each seed when it is known."""
-    rates = inputs.training.recipe.learning_rates
+    """Run a trial for each seed and learning rate; yield the best model of each seed when it is known."""
+    rates = inputs.training.hyperparameters.learning_rates
     trials = list(product(seeds, rates))
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
@@ -91,7 +91,7 @@ def train_best_models(
 def _in_this_process(
     inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
-    has_several_rates = len(inputs.training.recipe.learning_rates) > 1
+    has_several_rates = len(inputs.training.hyperparameters.learning_rates) > 1
     for seed, rate in trials:
         name = f"seed {seed}, lr {rate:g}" if has_several_rates else f"seed {seed}"
         yield run_trial(inputs, seed, rate, directory.trial(seed, rate), partial(on_step, name))
@@ -114,7 +114,7 @@ def _in_processes(
         folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
         gpu = gpus[number % len(gpus)] if gpus else ""
         workers.append(context.Process(target=_run_trials, args=(run, folders, gpu, nproc, events)))
-    steps = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
+    steps = inputs.training.hyperparameters.steps(len(inputs.rows.dataset)) * len(trials)
     try:
         for worker in workers:
             worker.start()
@@ -203,11 +203,11 @@ def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path
             on_step(state.global_step, state.max_steps, state.best_metric)
 
     shutil.rmtree(folder, ignore_errors=True)
-    recipe = inputs.training.recipe
+    hyperparameters = inputs.training.hyperparameters
     with quiet(), training_errors("--device-batch-size or --max-length", folder):
         transformers.set_seed(seed)  # before the new head is initialized
         model = load_with_head(inputs.encoder, inputs.training.head)
-        if recipe.lora:
+        if hyperparameters.lora:
             model = with_lora(model)
         trainer = make_trainer(inputs, model, seed, learning_rate, folder)
         trainer.add_callback(StepCallback())
@@ -247,7 +247,7 @@ def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: floa
     """A Trainer for one model: batches grouped by length, evaluated on the validation rows at intervals."""
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
-    validation, patience = inputs.validation, inputs.training.recipe.patience
+    validation, patience = inputs.validation, inputs.training.hyperparameters.patience
     trainer = Trainer(
         model=model,
         args=_training_arguments(inputs, seed, learning_rate, folder),
@@ -265,28 +265,28 @@ def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: floa
 def _training_arguments(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path) -> Any:
     """The settings of a Trainer.
 
-    A step has exactly the recipe's batch size, whatever the device batch size and the number of GPUs: the
+    A step has exactly `batch_size` rows, whatever the device batch size and the number of GPUs: the
     rows of a forward pass are the largest divisor of it that is not above the device batch size.
     """
     from transformers import TrainingArguments
 
-    recipe, rows = inputs.training.recipe, len(inputs.rows.dataset)
-    steps = recipe.steps(rows)
-    sizes = range(1, min(recipe.batch_size, inputs.device_batch_size) + 1)
-    per_device = max(size for size in sizes if recipe.batch_size % size == 0)
-    interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
-    if recipe.max_evaluations is not None:
-        interval = max(interval, math.ceil(steps / recipe.max_evaluations))
+    hyperparameters, rows = inputs.training.hyperparameters, len(inputs.rows.dataset)
+    steps = hyperparameters.steps(rows)
+    sizes = range(1, min(hyperparameters.batch_size, inputs.device_batch_size) + 1)
+    per_device = max(size for size in sizes if hyperparameters.batch_size % size == 0)
+    interval = math.ceil(rows / hyperparameters.batch_size)  # an epoch, or longer
+    if hyperparameters.max_evaluations is not None:
+        interval = max(interval, math.ceil(steps / hyperparameters.max_evaluations))
     has_validation = inputs.validation is not None
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=per_device,
         per_device_eval_batch_size=4 * inputs.device_batch_size,
-        gradient_accumulation_steps=recipe.batch_size // per_device,
+        gradient_accumulation_steps=hyperparameters.batch_size // per_device,
         learning_rate=learning_rate,
-        warmup_steps=recipe.warmup,
-        weight_decay=recipe.weight_decay,
+        warmup_steps=hyperparameters.warmup,
+        weight_decay=hyperparameters.weight_decay,
         optim="adamw_torch_fused",
         bf16=has_bf16(),
         use_cpu=device().type == "cpu",
@@ -323,7 +323,7 @@ def _loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
 
 
 def _validation_metric(training: TrainingSpec, prediction: Any) -> dict[str, float]:
-    """The number that chooses the best checkpoint: the chance-corrected score; in the paper's recipe accuracy.
+    """The number that chooses the best checkpoint: the chance-corrected score; in the paper accuracy.
 
     Ties are common on few rows and go to the lower loss.
     """
@@ -335,6 +335,6 @@ def _validation_metric(training: TrainingSpec, prediction: Any) -> dict[str, flo
     if not np.isfinite(loss):
         return {"validation": _DIVERGED}
     head, answers = training.head, logits.argmax(-1).tolist()
-    balanced = training.recipe.name != "paper" and not head.is_multiple_choice
+    balanced = training.hyperparameters.name != "paper" and not head.is_multiple_choice
     scores = compute_scores(truth.tolist(), answers, head.names, balanced=balanced)
     return {"validation": scores.score - _LOSS_WEIGHT * float(loss)}

@@ -47,7 +47,7 @@ from datacreate.runs.stats import RunSummary
 from datacreate.selection.strategies import STRATEGIES
 
 _Setup = tuple[str, str, str, ModelSelection]
-"""Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
+"""Encoder, its SHA-256, hyperparameters, model selection: what all models of a table share."""
 
 _MAX_ROUNDING = 1e-6  # of a stored accuracy
 
@@ -167,7 +167,7 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
 
 def _setup(model: EvaluationRows) -> _Setup:
     evaluation = model.evaluation
-    return evaluation.encoder, evaluation.encoder_sha256, evaluation.recipe, evaluation.selection
+    return evaluation.encoder, evaluation.encoder_sha256, evaluation.hyperparameters, evaluation.selection
 
 
 def _table(
@@ -210,7 +210,7 @@ def _order(result: ConditionResult) -> tuple[Any, ...]:
 
 
 def _strategy(condition: str) -> str:
-    """The strategy in the name of a condition, without the suffixes for the paper's recipe and for soft labels."""
+    """The strategy in the name of a condition, without the suffixes for `--recipe paper` and for soft labels."""
     return condition.removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
 
 

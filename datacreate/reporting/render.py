@@ -66,8 +66,8 @@ LEGEND = (
     "intervals over test rows, seeds and formatting examples, where there are several.",
     "N: training rows, validation rows included. SD seeds: standard deviation of the score between seeds of one "
     "training set; SD examples: between the means of formatting examples.",
-    "PGR: performance gap recovered, the score in percent of that of as many human rows (same encoder, recipe, model "
-    "selection and test rows); undefined where that score is not significantly above chance.",
+    "PGR: performance gap recovered, the score in percent of that of as many human rows (same encoder, hyperparameters,"
+    " model selection and test rows); undefined where that score is not significantly above chance.",
     f"{DEGENERATE} degenerate: one class is predicted for at least 95 % of the rows. {NOT_ABOVE_CHANCE} not "
     "significantly above chance: the 95 % interval of the score reaches down to chance. Both with the number of "
     f"models. {FEW_EXAMPLES} fewer than three formatting examples: how examples differ is unknown or uncertain.",
@@ -153,7 +153,7 @@ def _results(table: ResultTable, citation: str) -> Section:
     if table.distribution != "untrained":
         encoder = checkpoint_name(table.encoder, table.encoder_sha256)
         written = f", rows written by {table.generator}" if table.generator else ""
-        title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
+        title += f": {encoder}, hyperparameters {table.hyperparameters}, {_SELECTION[table.selection]}{written}"
     plots = list(map(_curve_plot, curves))
     return Section(title, (), tables, _notes(table, curves, citation), _score_charts(table.results), plots)
 

@@ -136,12 +136,12 @@ class MeanPGR:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Results that may be compared: one encoder, recipe, model selection and generator."""
+    """Results that may be compared: one encoder, set of hyperparameters, model selection and generator."""
 
     distribution: Distribution
     encoder: str
     encoder_sha256: str
-    recipe: str  # of the training
+    hyperparameters: str
     selection: ModelSelection
     generator: str | None  # the model that wrote the created training rows
     results: tuple[ConditionResult, ...]  # test set by test set

@@ -19,7 +19,7 @@ from datacreate.finetuning.train import TrainConfig
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
-from datacreate.sweep.plan import HUMAN_FULL, SweepPlan, Variant, short_name, split_recipe
+from datacreate.sweep.plan import HUMAN_FULL, SweepPlan, Variant, short_name, split_train_options
 
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
 
@@ -206,22 +206,24 @@ class _Builder:
         """The steps that train an encoder on rows and evaluate its models."""
         name, benchmark = f"{rows.condition}-{short_name(encoder)}-{rows.label}", self.benchmark.name
         folder = PurePath("trained", cell, name)
-        recipe, other_options = split_recipe({**self.plan.train, **rows.options})
+        hyperparameters, other_options = split_train_options({**self.plan.train, **rows.options})
         nproc = as_arguments(TrainConfig, {"nproc": other_options.pop("nproc", None)})
         if not rows.creations:
-            recipe.pop("soft_labels", None)  # human rows have no scores
+            hyperparameters.pop("soft_labels", None)  # human rows have no scores
         sources: list[Argument] = [benchmark] if rows.with_human_rows else []
         arguments: list[Argument] = ["train", *sources, *(step.folder for step in rows.creations)]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
             arguments += ["--condition", rows.condition]
         arguments += ["--encoder", encoder]
-        arguments += as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, other_options)
+        arguments += as_arguments(Hyperparameters, hyperparameters) + as_arguments(TrainConfig, other_options)
         for flag, sample in (("--count", rows.sample), ("--human-count", rows.human_sample)):
             if sample:
                 arguments += [flag, str(sample), "--sample-seed", str(rows.seed)]
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
         needs = [("train", benchmark)] if rows.with_human_rows else []
-        config = TrainConfig.of(sources=("",), out=Path(), recipe=Hyperparameters(**recipe), **other_options)
+        config = TrainConfig.of(
+            sources=("",), out=Path(), hyperparameters=Hyperparameters(**hyperparameters), **other_options
+        )
         if config.selection == "human":
             needs.append(("dev", benchmark))
         before = rows.creations[-1] if rows.creations else None

@@ -37,7 +37,7 @@ CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "example example_limit benchmark example_seed count run_dir strategy model format labels range seed "
     "improves".split()
 )
-RECIPE_OPTIONS = set(Hyperparameters.model_fields) - {"name"} | {"recipe"}
+HYPERPARAMETER_OPTIONS = set(Hyperparameters.model_fields) - {"name"} | {"recipe"}
 TRAIN_OPTIONS = {"model_selection", "validation", "device_batch_size", "nproc"}
 """The options that a plan may set; the grid sets all others."""
 
@@ -133,7 +133,7 @@ def _check_files(options: Mapping[str, Any]) -> None:
 
 def _train_options(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     """Options of `train`, converted, with paths made absolute. Raises ValueError, also for a missing file."""
-    _check_names(options, RECIPE_OPTIONS | TRAIN_OPTIONS)
+    _check_names(options, HYPERPARAMETER_OPTIONS | TRAIN_OPTIONS)
     values = _converted_train(_with_absolute_paths(options, ("validation",), info))
     file = values.get("validation")
     if file and not (is_row_file(file) or RunDirectory(file).exists):
@@ -143,17 +143,17 @@ def _train_options(options: dict[str, Any], info: ValidationInfo) -> dict[str, A
 
 def _converted_train(options: dict[str, Any]) -> dict[str, Any]:
     """Options of `train`, converted. Raises ValueError."""
-    recipe, others = split_recipe(options)
-    return _converted(Hyperparameters, recipe) | _converted(TrainConfig, others, sources=("",), out=Path())
+    hyperparameters, others = split_train_options(options)
+    return _converted(Hyperparameters, hyperparameters) | _converted(TrainConfig, others, sources=("",), out=Path())
 
 
-def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_train_options(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of `train`, split into fields of Hyperparameters and fields of TrainConfig."""
-    recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
-    if "recipe" in recipe:
-        recipe = {"name": recipe.pop("recipe"), **recipe}
-    others = {name: value for name, value in train.items() if name not in RECIPE_OPTIONS}
-    return recipe, others
+    hyperparameters = {name: value for name, value in train.items() if name in HYPERPARAMETER_OPTIONS}
+    if "recipe" in hyperparameters:
+        hyperparameters = {"name": hyperparameters.pop("recipe"), **hyperparameters}
+    others = {name: value for name, value in train.items() if name not in HYPERPARAMETER_OPTIONS}
+    return hyperparameters, others
 
 
 def _check_names(options: dict[str, Any], names: set[str]) -> None:

@@ -40,14 +40,14 @@ def main() -> None:
     options = parser.parse_args()
     setting = f"batch {BATCH_SIZE}, {options.rows} rows x {options.rounds}"
     print(f"{device()}, bf16 {has_bf16()}, {options.encoder}, {setting}")
-    recipe = Hyperparameters(epochs=1, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
+    hyperparameters = Hyperparameters(epochs=1, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
     for name in options.benchmark or ["csqa", "creak"]:
         config = TrainConfig(
             sources=(name,),
             out=Path("unused"),
             encoder=options.encoder,
             count=options.rows,
-            recipe=recipe,
+            hyperparameters=hyperparameters,
             model_selection="none",
         )
         compare(name, encode_inputs(prepare(config), config.device_batch_size), options.rounds)

@@ -119,7 +119,7 @@ def test_default_benchmarks_are_the_models_own_and_the_out_of_distribution_ones(
     assert (own.scores.degenerate, own.scores.above_chance) == (False, True)
     assert own.digest == split_sha256(find_benchmark("creak"), "test")
     assert (own.condition.name, own.encoder, own.selection) == ("human", "tiny-roberta", "held-out")
-    assert own.recipe == "datacreate, lr 0.003, epochs=8"
+    assert own.hyperparameters == "datacreate, lr 0.003, epochs=8"
 
 
 def test_every_row_is_kept_in_order(models: Path) -> None:

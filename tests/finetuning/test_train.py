@@ -129,9 +129,9 @@ def _killed(*_: Any) -> Any:
 
 
 CHANGES: Sequence[tuple[dict[str, Any], str]] = [
-    ({"epochs": 2}, r"recipe: epochs=1 there, epochs=2 requested"),
-    ({"lora": True}, r"recipe: lora=False there, lora=True requested"),
-    ({"lora": True, "learning_rates": (1e-2,)}, r"recipe: lora=False there, lora=True requested"),
+    ({"epochs": 2}, r"hyperparameters: epochs=1 there, epochs=2 requested"),
+    ({"lora": True}, r"hyperparameters: lora=False there, lora=True requested"),
+    ({"lora": True, "learning_rates": (1e-2,)}, r"hyperparameters: lora=False there, lora=True requested"),
     ({"count": 100}, r"condition: count=200 there, count=100 requested"),
     ({"model_selection": "none"}, r"selection: held-out there, none requested"),
     ({"condition": "mine"}, r"condition: name=human there, name=mine requested"),
@@ -240,7 +240,7 @@ def test_rows_of_ones_own_can_choose(home: Path, tmp_path: Path, encoder: str) -
     write_rows(file, claims(20, 7))
     with pytest.raises(RunMismatch, match="validation_digest"):
         train(requested)
-    paper = config(rows, tmp_path / "paper", encoder, recipe=Hyperparameters(name="paper"))
+    paper = config(rows, tmp_path / "paper", encoder, hyperparameters=Hyperparameters(name="paper"))
     with pytest.raises(UsageError, match=r"^--recipe paper .* --benchmark, .* --validation FILE, .* held-out$"):
         prepare(paper)
     assert len(prepare(paper.model_copy(update={"validation": file})).validation_rows) == 20
@@ -337,7 +337,12 @@ def test_cut_rows_and_a_length_above_the_encoders_are_said(home: Path, tmp_path:
 def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:
     recorder = Recorder()
     requested = config(
-        "csqa", tmp_path / "out", encoder, recipe=Hyperparameters(name="paper"), model_selection="human", count=65
+        "csqa",
+        tmp_path / "out",
+        encoder,
+        hyperparameters=Hyperparameters(name="paper"),
+        model_selection="human",
+        count=65,
     )
     [model] = train(requested, recorder)
     assert len(recorder.steps) == 3 * 20  # three learning rates, ten epochs of two batches of 64

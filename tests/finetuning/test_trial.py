@@ -51,8 +51,8 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
     format_name = "multiple_choice" if head == "options" else "yes_no_closed_book"
     soft_labels = [(0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)] * 8 if soft else None
     source = source_of(rows, format_name, soft_labels)
-    recipe = Hyperparameters(batch_size=8, epochs=1, soft_labels=soft)
-    inputs = inputs_of(encoder, training_set([source]), recipe, device_batch_size)
+    hyperparameters = Hyperparameters(batch_size=8, epochs=1, soft_labels=soft)
+    inputs = inputs_of(encoder, training_set([source]), hyperparameters, device_batch_size)
     set_seed(1)
     trainer = make_trainer(inputs, load_with_head(encoder, inputs.training.head), 1, 1e-3, folder)
     trainer.args.max_grad_norm = 0

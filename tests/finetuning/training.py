@@ -1,4 +1,4 @@
-"""What the tests of training share: a short recipe, and how to look at a model."""
+"""What the tests of training share: short hyperparameters, and how to look at a model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SHORT: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 
 
 def config(source: object, out: Path, encoder: str, **changes: Any) -> TrainConfig:
-    """A short training with one seed; `changes` are fields of TrainConfig or of its recipe."""
+    """A short training with one seed; `changes` are fields of TrainConfig or of its hyperparameters."""
     named = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.model_fields}
-    base = {"seeds": (1,), "recipe": Hyperparameters(**SHORT | changes)}
+    base = {"seeds": (1,), "hyperparameters": Hyperparameters(**SHORT | changes)}
     sources = tuple(map(str, source)) if isinstance(source, list) else (str(source),)
     return TrainConfig(**base | {"sources": sources, "out": out, "encoder": encoder} | named)
 
@@ -41,9 +41,11 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def inputs_of(encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16) -> TrialInputs:
+def inputs_of(
+    encoder: Path, rows: TrainingSet, hyperparameters: Hyperparameters, device_batch_size: int = 16
+) -> TrialInputs:
     """The inputs of a trial without validation rows."""
-    prepared = PreparedTraining(*training_spec(rows, str(encoder), recipe), rows.examples, ())
+    prepared = PreparedTraining(*training_spec(rows, str(encoder), hyperparameters), rows.examples, ())
     return encode_inputs(prepared, device_batch_size)
 
 
