@@ -87,7 +87,7 @@ class Settings(FrozenModel):
             return cls(**values)
         except ValidationError as error:
             problem = SettingsProblem.first(error)
-            if problem.kind == "extra_forbidden":
+            if problem.error_type == "extra_forbidden":
                 hint = did_you_mean(problem.key, cls.model_fields)
                 raise UsageError(f"{problem.key}: no such setting{hint}") from None
             raise UsageError(problem.on_command_line(cls.flags())) from None
@@ -271,7 +271,7 @@ class SettingsProblem:
     path: tuple[int | str, ...]
     value: object
     why: str
-    kind: str  # pydantic's name of the error, such as `extra_forbidden`
+    error_type: str  # pydantic's name of the error, such as `extra_forbidden`
 
     @classmethod
     def first(cls, error: ValidationError) -> SettingsProblem:
@@ -306,7 +306,7 @@ class SettingsProblem:
             return self.why
         field = str(self.path[0])
         flag = flags.get(field, f"--{field.replace('_', '-')}")
-        if self.kind == "missing":
+        if self.error_type == "missing":
             return f"{flag}: this option is required"
         argument = ",".join(as_texts(self.value))
         if len(self.path) > 1 and isinstance(self.path[1], str):  # of a mapping

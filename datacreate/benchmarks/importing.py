@@ -222,7 +222,7 @@ def _download(benchmark: Benchmark, hub: HubDataset) -> Path:
     path = f"*{hub.config}*" if hub.config else "*"
     try:
         include = [path + suffix for suffix in (".parquet", ".jsonl", ".json", ".csv")]
-        return download(hub.id, hub.revision, include, kind="dataset")
+        return download(hub.id, hub.revision, include, repo_type="dataset")
     except SourceFailed as error:
         raise BenchmarkError(
             f"cannot download {hub.id} ({error}); on a machine with a network run `hf download {hub.id} --repo-type "

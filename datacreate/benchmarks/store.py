@@ -130,8 +130,8 @@ def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tupl
             "use a smaller --examples"
         )
     numbers = ", ".join(str(index + 1) for index in chosen)
-    kind = "formatting example: row" if count == 1 else f"{count} formatting examples: rows"
-    note = f"{kind} {numbers} of {benchmark.name}'s {split} split, seed {seed}"
+    words = "formatting example: row" if count == 1 else f"{count} formatting examples: rows"
+    note = f"{words} {numbers} of {benchmark.name}'s {split} split, seed {seed}"
     note += f", after {malformed} malformed row{'s' * (malformed > 1)}" if malformed else ""
     if split != "train":
         note += f"; its train split is not imported ({how_to_import(benchmark, 'train')})"
@@ -192,6 +192,6 @@ def write(benchmark: Benchmark, records: Mapping[str, SplitRecord], texts: Mappi
 
 def _damaged(benchmark: Benchmark, problem: str, source: str = "") -> BenchmarkError:
     """The error for a damaged file; the advice names the folder in `source`, where the manifest has one."""
-    kind, _, folder = source.partition(" ")
-    option = f" --from {shlex.quote(folder)}" if kind in ("files", "copy") else ""
+    origin, _, folder = source.partition(" ")
+    option = f" --from {shlex.quote(folder)}" if origin in ("files", "copy") else ""
     return BenchmarkError(f"{problem}; run `datacreate benchmarks import {benchmark.name} --replace{option}`")

@@ -130,10 +130,10 @@ def _checkpoint_at(
         if kind == "encoder":
             raise CheckpointError(f"{gguf_path}: a GGUF file; an encoder must be a folder of safetensors")
         gguf = read_gguf(gguf_path)
-        if gguf.kind != "model":
+        if gguf.general_type != "model":
             raise CheckpointError(
-                f"{gguf_path}: a GGUF file of type {gguf.kind}, not a language model; give its base with --model, and "
-                "a LoRA adapter with --adapter"
+                f"{gguf_path}: a GGUF file of type {gguf.general_type}, not a language model; give its base with "
+                "--model, and a LoRA adapter with --adapter"
             )
         sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf_path))})
         return Checkpoint(name or gguf.model_name, gguf_path.parent, sha256, preset, gguf=gguf)
@@ -164,7 +164,7 @@ def read_adapter(path: Path) -> Adapter:
     path = _absolute(expand_home(path))
     try:
         if path.suffix == SUFFIX:
-            if read_gguf(path).kind != "adapter":
+            if read_gguf(path).general_type != "adapter":
                 raise CheckpointError(f"{path}: a GGUF file, but not a LoRA adapter; give a model with --model")
             return Adapter(path.stem, path, quick_hash({"0": path}), 0)
         config = read_json(path / "adapter_config.json")

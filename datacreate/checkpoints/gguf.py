@@ -28,7 +28,7 @@ from datacreate.messages import Notify
 SUFFIX = ".gguf"
 
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
-_STRING, _ARRAY = 8, 9  # kinds of values
+_STRING, _ARRAY = 8, 9  # types of values
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _MAX_LAYERS = 4096
 _KV_BYTES = 4  # of a key and its value, in 16 bits each
@@ -39,7 +39,7 @@ class GgufFile:
     """A GGUF model (of a split one the first part), and what its header says; None: it does not say."""
 
     path: Path
-    kind: str  # `model`, `adapter` (LoRA), `mmproj` or others
+    general_type: str  # `model`, `adapter` (LoRA), `mmproj` or others
     size_bytes: int  # of all parts; also the memory that the weights take
     context_length: int | None
     kv_bytes_per_token: int  # keys and values in 16 bits; 0: unknown. An upper bound with sliding windows
@@ -73,7 +73,7 @@ def read_gguf(path: Path) -> GgufFile:
     kv_heads = _number(values, "attention.head_count_kv") or heads or 0
     return GgufFile(
         path=files[0],
-        kind=str(values.get("general.type", "model")),
+        general_type=str(values.get("general.type", "model")),
         size_bytes=sum(part.stat().st_size for part in files),
         context_length=_number(values, "context_length"),
         kv_bytes_per_token=_KV_BYTES * (_number(values, "block_count") or 0) * kv_heads * head_size,
@@ -110,22 +110,22 @@ def _read_scalar(file: BinaryIO, code: str) -> Any:
     return struct.unpack(f"<{code}", file.read(struct.calcsize(code)))[0]
 
 
-def _read_value(file: BinaryIO, size: int, kind: int) -> Any:
+def _read_value(file: BinaryIO, size: int, value_type: int) -> Any:
     """The next value in the header of a file of `size` bytes; None for the vocabulary and other long lists."""
-    if kind == _STRING:
+    if value_type == _STRING:
         return file.read(min(size, _read_scalar(file, "Q"))).decode("utf-8", "replace")
-    if kind != _ARRAY:
-        return _read_scalar(file, _SCALARS[kind])
-    item_kind, count = _read_scalar(file, "I"), _read_scalar(file, "Q")
-    if item_kind == _STRING:  # the vocabulary: skipped, in as few steps as possible
+    if value_type != _ARRAY:
+        return _read_scalar(file, _SCALARS[value_type])
+    item_type, count = _read_scalar(file, "I"), _read_scalar(file, "Q")
+    if item_type == _STRING:  # the vocabulary: skipped, in as few steps as possible
         unpack, read, seek = struct.Struct("<Q").unpack, file.read, file.seek
         for _ in range(count):
             seek(min(size, unpack(read(8))[0]), 1)
         return None
     if count > _MAX_LAYERS:  # a value per token, not per layer
-        file.seek(count * struct.calcsize(_SCALARS[item_kind]), 1)
+        file.seek(count * struct.calcsize(_SCALARS[item_type]), 1)
         return None
-    return [_read_value(file, size, item_kind) for _ in range(count)]
+    return [_read_value(file, size, item_type) for _ in range(count)]
 
 
 def dequantized(path: Path, name: str, sha256: str, notify: Notify) -> Path:

@@ -38,7 +38,7 @@ def download(
     include: Sequence[str],
     exclude: Sequence[str] = (),
     *,
-    kind: Literal["model", "dataset"] = "model",
+    repo_type: Literal["model", "dataset"] = "model",
     required: str = "*",
     force: bool = False,
 ) -> Path:
@@ -47,7 +47,7 @@ def download(
     `include`, `exclude` and `required` are patterns of file names; `force` downloads all again. Raises SourceFailed if
     the Hub cannot be used, a file differs or none matches `required`, StorageError if the disk is full or read-only.
     """
-    repository = {"repo_id": repo, "repo_type": kind, "revision": revision}
+    repository = {"repo_id": repo, "repo_type": repo_type, "revision": revision}
     files = {"allow_patterns": include, "ignore_patterns": exclude, "force_download": force}
     command = [sys.executable, "-m", __name__, json.dumps([repository, files, required])]
     environment = None if sys.stderr.isatty() else os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}

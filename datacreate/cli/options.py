@@ -200,21 +200,21 @@ def _option_of_setting(model: type[BaseModel], name: str, shown_default: str | N
     from datacreate.settings import option_flag, option_info
 
     field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
-    kinds = _types_in(field.annotation)
+    value_types = _types_in(field.annotation)
     help_text = field.description
     default = shown_default or info["shown_default"] or _default_text(field, flag, info["metavar"])
     if default is not None:
         help_text = f"{help_text}  [default: {default}]"
     attributes: dict[str, Any] = {"help": help_text, "group": info["group"], "required": field.is_required()}
-    if bool in kinds:
+    if bool in value_types:
         return option(flag, name, is_flag=True, default=None, **attributes)
-    choices = [kind for kind in kinds if isinstance(kind, str)]
-    takes_several = tuple in kinds or dict in kinds
-    metavar = next((word for kind, word in _NUMERIC_METAVARS.items() if kind in kinds), None)
+    choices = [each for each in value_types if isinstance(each, str)]
+    takes_several = tuple in value_types or dict in value_types
+    metavar = next((word for each, word in _NUMERIC_METAVARS.items() if each in value_types), None)
     if choices and not metavar:
         attributes["type"] = click.Choice(choices)
     else:
-        is_one_path = Path in kinds and not takes_several
+        is_one_path = Path in value_types and not takes_several
         attributes |= {"type": PathType() if is_one_path else TextType(), "metavar": info["metavar"] or metavar}
     return option(flag, name, multiple=takes_several, default=None, **attributes)
 
@@ -233,7 +233,7 @@ def _types_in(annotation: Any) -> list[Any]:
     """The types of a union, in order. Of a Literal these are its words."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        return [kind for part in get_args(annotation) for kind in _types_in(part)]
+        return [each for part in get_args(annotation) for each in _types_in(part)]
     if origin is Annotated:
         return _types_in(get_args(annotation)[0])
     return list(get_args(annotation)) if origin is Literal else [origin or annotation]

@@ -93,7 +93,7 @@ class Acceptance:
             self._plan.spec.num_examples,
             truncated=completion.finish_reason == "length",
             keep_complete_items=self._plan.method.keeps_complete_items,
-            max_text_chars=self._plan.samplings[request.generator].longest_text,
+            longest_text=self._plan.samplings[request.generator].longest_text,
         )
 
     def _label_prompt(self, item: Candidate | Reject, request: PendingRequest) -> PermutedPrompt | None:

@@ -116,8 +116,8 @@ class RequestSize:
     def limits(self, count: int) -> ResponseLimits:
         """The limits of the response to a request for `count` examples. Raises PromptTooLong if they do not fit."""
         max_tokens = self.num_examples(count, count) * self._example_tokens
-        bounds_texts = self.encoding.style == "positional" and self.client.bounds_texts
-        if not self.examples or self.max_thinking_tokens or not bounds_texts:
+        enforces_longest_text = self.encoding.style == "positional" and self.client.enforces_longest_text
+        if not self.examples or self.max_thinking_tokens or not enforces_longest_text:
             return ResponseLimits(max_tokens)
         grown = _TEXT_GROWTH * len(self._written(self._shown[0]))
         return ResponseLimits(max_tokens, max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words))

@@ -117,7 +117,7 @@ class Engine:
         """What a server reports about itself; None if another engine runs there."""
         return None
 
-    def schema_field(self, schema: dict[str, Any], max_text_chars: int | None) -> dict[str, Any]:
+    def schema_field(self, schema: dict[str, Any], longest_text: int | None) -> dict[str, Any]:
         """The field that holds the JSON Schema of the completion, and a limit for its texts if the engine has one.
 
         Models mostly write JSON without spaces, since prompts show it so; but the grammar must allow a space between

@@ -107,8 +107,8 @@ class _LlamaCpp(Engine):
         context = defaults.get("n_ctx") if isinstance(defaults, dict) else None
         return ServerInfo(props.get("build_info", ""), props["total_slots"], context)
 
-    def schema_field(self, schema: dict[str, Any], max_text_chars: int | None) -> dict[str, Any]:
-        limited = _with_max_length(schema, max_text_chars + _TEXT_MARGIN) if max_text_chars else schema
+    def schema_field(self, schema: dict[str, Any], longest_text: int | None) -> dict[str, Any]:
+        limited = _with_max_length(schema, longest_text + _TEXT_MARGIN) if longest_text else schema
         guided = json.dumps({"x-guidance": _WHITESPACE, **limited}, ensure_ascii=False)
         return {"grammar": f"%llguidance {{}}\nstart: %json {guided}"}
 

@@ -58,9 +58,9 @@ class ModelClient:
         return min(server.max_context for server in self._active_servers())
 
     @property
-    def bounds_texts(self) -> bool:
+    def enforces_longest_text(self) -> bool:
         """Whether the servers end a text that is longer than `Sampling.longest_text`."""
-        return all(server.bounds_texts for server in self._active_servers())
+        return all(server.enforces_longest_text for server in self._active_servers())
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Server:
         return self._api.names[0]
 
     @property
-    def bounds_texts(self) -> bool:
+    def enforces_longest_text(self) -> bool:
         """Whether it ends a text that is longer than `Sampling.longest_text`."""
         return self._api.sends_own_schema_field and self._api.engine.ends_long_texts
 

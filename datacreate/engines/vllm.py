@@ -198,7 +198,7 @@ class _Vllm(Engine):
         is_vllm = status == 200 and isinstance(tokens, dict) and "max_model_len" in tokens
         return ServerInfo(version["version"]) if is_vllm else None
 
-    def schema_field(self, schema: dict[str, Any], max_text_chars: int | None) -> dict[str, Any]:
+    def schema_field(self, schema: dict[str, Any], longest_text: int | None) -> dict[str, Any]:
         form = {"type": "json_schema", "json_schema": schema, "max_whitespace_cnt": 1}
         return {"response_format": {"type": "structural_tag", "format": form}}
 

@@ -50,9 +50,9 @@ def load_config(folder: Path) -> Any:
     return _load(AutoConfig, folder, "config.json is not the configuration of an encoder")
 
 
-def _load(kind: Any, folder: Path, failure: str, **options: Any) -> Any:
+def _load(auto_class: Any, folder: Path, failure: str, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+        return auto_class.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # noqa: BLE001 - damaged files raise errors without a common class
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise TrainingError(f"{folder}: {failure} ({reason}); restore it, or use another encoder") from None
@@ -123,8 +123,8 @@ def collator(head: HeadSpec, tokenizer: Any) -> Callable[[Sequence[Mapping[str, 
     import torch
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
-    kind = DataCollatorForMultipleChoice if head.is_multiple_choice else DataCollatorWithPadding
-    pad = kind(tokenizer, padding=True, pad_to_multiple_of=8 if device().type == "cuda" else None)
+    collator_class = DataCollatorForMultipleChoice if head.is_multiple_choice else DataCollatorWithPadding
+    pad = collator_class(tokenizer, padding=True, pad_to_multiple_of=8 if device().type == "cuda" else None)
 
     def collate(rows: Sequence[Mapping[str, Any]]) -> Any:
         batch = pad([{**row, "label": 0} for row in rows])  # it would cast soft labels to integers
@@ -142,13 +142,13 @@ def load_with_head(folder: Path, head: HeadSpec, *, is_trained: bool = False) ->
     """
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    kind = AutoModelForMultipleChoice
+    auto_class = AutoModelForMultipleChoice
     # The checkpoint may have another head.
     options: dict[str, Any] = {"ignore_mismatched_sizes": True, "output_loading_info": True}
     if not head.is_multiple_choice:
-        kind, names = AutoModelForSequenceClassification, dict(enumerate(head.names))
+        auto_class, names = AutoModelForSequenceClassification, dict(enumerate(head.names))
         options |= {"id2label": names, "label2id": {name: index for index, name in names.items()}}
-    model, info = _load(kind, folder, f"cannot be loaded with a {head.head} head", **options)
+    model, info = _load(auto_class, folder, f"cannot be loaded with a {head.head} head", **options)
     prefix = f"{model.base_model_prefix}."
     if mismatched := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
         raise TrainingError(f"{folder}: the shape of {mismatched[0]} differs from config.json; restore both")

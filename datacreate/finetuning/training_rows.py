@@ -148,14 +148,14 @@ def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFo
     """
     reader = read_rows(path, options, known_formats)
     rows: list[SourceRow] = []
-    first_of_kind: dict[tuple[RejectReason, str], str] = {}
+    first_problems: dict[tuple[RejectReason, str], str] = {}
     for row in reader.read():
         if isinstance(row, ValidRow):
             rows.append(SourceRow(json.loads(row.line), row.candidate.exact_key))
         elif row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         else:
-            problem = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
+            problem = first_problems.setdefault(row.problem_key, f"like line {row.number}: {row.detail}")
             rows.append(SourceRow(row.values, str(len(rows)), problem=problem))
     digest = json_sha256(row.values for row in rows)  # files of one name may have different rows
     name = path.stem.replace("+", "-")  # a `+` would make it the name of a mixture

@@ -181,9 +181,9 @@ def declared_schemas(example: Example, format_options: FormatOptions) -> dict[Fi
         is_list = isinstance(value, list) and len(set(map(type, value))) == 1
         first = value[0] if is_list else value
         if not isinstance(first, str | int | float):
-            kind = {"array": "a list", "object": "an object"}.get(JSON_TYPES[type(value)], "null")
-            advice = _ADVICE_IN_LIST if kind == "a list" and value else "put a value there"
-            raise UsageError(f"{option} {name}: the example has {kind} there; {advice}")
+            found = {"array": "a list", "object": "an object"}.get(JSON_TYPES[type(value)], "null")
+            advice = _ADVICE_IN_LIST if found == "a list" and value else "put a value there"
+            raise UsageError(f"{option} {name}: the example has {found} there; {advice}")
         if path in schemas:
             raise UsageError(f"{name} has both --labels and --range; give one of them")
         limits = _enum(texts, type(first), argument) if option == "--labels" else _range(texts, type(first), argument)
@@ -192,27 +192,27 @@ def declared_schemas(example: Example, format_options: FormatOptions) -> dict[Fi
     return schemas
 
 
-def _enum(texts: list[str], kind: type, argument: str) -> dict[str, Json]:
-    labels = [_convert(text, kind, argument) for text in texts]
+def _enum(texts: list[str], value_type: type, argument: str) -> dict[str, Json]:
+    labels = [_convert(text, value_type, argument) for text in texts]
     if len({str(label).casefold() for label in labels}) < max(2, len(labels)):
         raise UsageError(f"{argument}: give two or more different values; case does not count")
     return {"enum": labels}
 
 
-def _range(texts: list[str], kind: type, argument: str) -> dict[str, Json]:
-    if kind not in (int, float):
+def _range(texts: list[str], value_type: type, argument: str) -> dict[str, Json]:
+    if value_type not in (int, float):
         raise UsageError(f"{argument}: the example's value is not a number; use --labels for its values")
-    bounds = [_convert(text, kind, argument) for text in texts] if len(texts) == 2 else []
+    bounds = [_convert(text, value_type, argument) for text in texts] if len(texts) == 2 else []
     if not bounds or bounds[0] >= bounds[1]:
         raise UsageError(f"{argument}: write LOW..HIGH; LOW must be less than HIGH")
     return {"minimum": bounds[0], "maximum": bounds[1]}
 
 
-def _convert(text: str, kind: type, argument: str) -> Json:
+def _convert(text: str, value_type: type, argument: str) -> Json:
     """A value from the command line in the type of the example's value."""
     try:
-        return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_strings(text)
+        return TypeAdapter(value_type, config=ConfigDict(allow_inf_nan=False)).validate_strings(text)
     except ValidationError:
         raise UsageError(
-            f"{argument}: {text!r} is not of the type that the example has, {JSON_TYPES[kind]}; give one of that type"
+            f"{argument}: {text!r} is not of the example's type, {JSON_TYPES[value_type]}; give one of that type"
         ) from None

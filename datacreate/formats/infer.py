@@ -272,8 +272,8 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
     roles = task_format.roles.named()
     ignored = roles.pop("ignored", None)
     if task_format.first_key is not None:
-        kind = "letter" if str(task_format.first_key).isalpha() else f"position from {task_format.first_key}"
-        roles["answer"] += f" ({kind} of the right option)"
+        form = "letter" if str(task_format.first_key).isalpha() else f"position from {task_format.first_key}"
+        roles["answer"] += f" ({form} of the right option)"
     parts = [f"{role.replace('_', ' ')}: {path}" for role, path in roles.items()]
     if task_format.labels:
         parts.append(f"labels: {', '.join(one_line(str(label)) for label in task_format.labels)}")
@@ -329,9 +329,9 @@ def _first_value(declared: Sequence[str] | str) -> Json:
     texts = declared.split("..") if isinstance(declared, str) else declared
     if {text.casefold() for text in texts} == {"true", "false"}:
         return True
-    for kind in (int, float):
+    for number in (int, float):
         with suppress(ValueError, IndexError):
-            values = [kind(text) for text in texts]
+            values = [number(text) for text in texts]
             return values[0]
     return texts[0] if texts else ""
 

@@ -276,10 +276,10 @@ def advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) ->
 def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
     """The option that makes a field with these values a label: `--labels mood=good,bad`, for a message."""
     labels = list(dict.fromkeys(map(str, field_values)))
-    kinds = {type(part) for value in field_values for part in (value if isinstance(value, list) else [value])}
-    if kinds in ({int}, {float}):
+    types = {type(part) for value in field_values for part in (value if isinstance(value, list) else [value])}
+    if types in ({int}, {float}):
         return "--range " + shlex.quote(f"{dotted(path)}=LOW..HIGH")
-    if kinds == {bool}:
+    if types == {bool}:
         labels = ["true", "false"]
     elif len(labels) not in range(2, MAX_FOUND_LABELS + 1):
         labels = ["a", "b", "c"]

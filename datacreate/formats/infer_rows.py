@@ -120,9 +120,9 @@ def _vote(examples: Sequence[Example], format_options: FormatOptions) -> tuple[E
     """
     rows = [example.values for example in examples]
     counts = Counter(field for row in rows for field in _field_types(row))
-    usual = {path: kind for (path, kind), _ in reversed(counts.most_common())}
+    usual = {path: json_type for (path, json_type), _ in reversed(counts.most_common())}
     by_usual_fields = sorted(
-        examples, key=lambda example: -sum(usual[path] == kind for path, kind in _field_types(example.values))
+        examples, key=lambda example: -sum(usual[path] == json_type for path, json_type in _field_types(example.values))
     )
     votes: list[tuple[Example, TaskFormat]] = []
     errors: list[DatacreateError] = []
@@ -152,24 +152,24 @@ def _answer_schema(answers: Iterable[Json], voted_schema: Schema) -> Schema:
     `voted_schema` is the one that typical rows give; it is kept if no answer is outside of its labels. Answers that are
     lists, and of which few different items occur, get these as the labels of the items.
     """
-    kinds, values = Counter[str](), defaultdict[str, set[Json]](set)
+    counts, values = Counter[str](), defaultdict[str, set[Json]](set)
     for answer in answers:
-        kind = _TYPES[type(answer)]
-        kinds[kind] += 1
+        json_type = _TYPES[type(answer)]
+        counts[json_type] += 1
         parts = answer if isinstance(answer, list) else [answer]
-        if len(values[kind]) <= MAX_FOUND_LABELS:
-            values[kind].update(part for part in parts if isinstance(part, str | int | float))
-    kind = max(filter(values.get, values), key=kinds.__getitem__, default="null")
-    labels = sorted((int(x) if kind == "number" and x == int(x) else x for x in values[kind]), key=str)
-    are_few = few_labels(len(labels), kinds.total())
+        if len(values[json_type]) <= MAX_FOUND_LABELS:
+            values[json_type].update(part for part in parts if isinstance(part, str | int | float))
+    json_type = max(filter(values.get, values), key=counts.__getitem__, default="null")
+    labels = sorted((int(x) if json_type == "number" and x == int(x) else x for x in values[json_type]), key=str)
+    are_few = few_labels(len(labels), counts.total())
     voted_labels = {str(label).casefold() for label in voted_schema.get("enum", ())}
-    if kind == "null" or {str(label).casefold() for label in labels} <= voted_labels:
+    if json_type == "null" or {str(label).casefold() for label in labels} <= voted_labels:
         return voted_schema
-    if kind == "array":
-        return {"type": kind, "items": {"enum": labels} if are_few else {}}
-    if are_few and kind != "boolean":
-        return {"type": kind, "enum": labels}
-    return voted_schema or {"type": kind}
+    if json_type == "array":
+        return {"type": json_type, "items": {"enum": labels} if are_few else {}}
+    if are_few and json_type != "boolean":
+        return {"type": json_type, "enum": labels}
+    return voted_schema or {"type": json_type}
 
 
 def _relaxed(schema: Schema) -> Schema:
@@ -178,8 +178,8 @@ def _relaxed(schema: Schema) -> Schema:
     if {"const", "enum"} & schema.keys():
         return {}
     if {"const": ""} in schema.get("anyOf", ()):  # texts, some of them empty
-        kinds = [part["type"] for part in schema["anyOf"] if "type" in part]
-        return {"type": kinds if len(kinds) > 1 else kinds[0]}
+        types = [part["type"] for part in schema["anyOf"] if "type" in part]
+        return {"type": types if len(types) > 1 else types[0]}
     relaxed = {key: part for key, part in schema.items() if key not in ("minItems", "maxItems", "additionalProperties")}
     if "properties" in schema:
         relaxed["properties"] = {name: _relaxed(part) for name, part in schema["properties"].items()}

@@ -3,8 +3,8 @@
 An engine compiles the schema to a grammar: vLLM with xgrammar or llguidance, llama.cpp with its own converter to GBNF
 or with llguidance. Each ignores, rejects or misreads some keywords. `portable_schema` therefore rewrites a schema in a
 dialect that all of them enforce: `const`, `enum`, `anyOf`, strings with an anchored `pattern` or one of four formats,
-integers with inclusive bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp rejects), arrays with
-one kind of item, closed objects. The result can be narrower than the original (all properties are required, a tuple has
+integers with inclusive bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp rejects), arrays of
+one item schema, closed objects. The result can be narrower than the original (all properties are required, a tuple has
 one length) or weaker; validation checks every example against the original.
 """
 
@@ -93,17 +93,17 @@ def portable_schema(schema: Schema) -> dict[str, Json]:
         if keyword in schema:
             siblings = {key: value for key, value in schema.items() if key != keyword}
             return _any_of(_merge(siblings, branch) for branch in schema[keyword])
-    kind = schema.get("type")
-    if not kind and "properties" in schema:
-        kind = "object"
-    elif not kind and {"items", "prefixItems"} & schema.keys():
-        kind = "array"
-    if isinstance(kind, list):
-        return _any_of({**schema, "type": name} for name in kind)
+    json_type = schema.get("type")
+    if not json_type and "properties" in schema:
+        json_type = "object"
+    elif not json_type and {"items", "prefixItems"} & schema.keys():
+        json_type = "array"
+    if isinstance(json_type, list):
+        return _any_of({**schema, "type": name} for name in json_type)
     rewriters = {"string": _string, "integer": _integer, "array": _array, "object": _object}
-    if kind in rewriters:
-        return rewriters[kind](schema)
-    return {"type": kind} if kind else _ANY
+    if json_type in rewriters:
+        return rewriters[json_type](schema)
+    return {"type": json_type} if json_type else _ANY
 
 
 def _any_of(schemas: Iterable[Schema]) -> dict[str, Json]:
@@ -183,13 +183,13 @@ def parse_completion(
     *,
     truncated: bool,
     keep_complete_items: bool = True,
-    max_text_chars: int | None = None,
+    longest_text: int | None = None,
 ) -> list[Candidate | Reject]:
     """Parse and validate a completion: a result for each item of its array, in order, and a reject for an invalid end.
 
     `truncated` says that generation stopped at max_tokens, `keep_complete_items` that the complete items of an
     incomplete array count. Items after `num_examples` are rejected as not needed, and items with a text of more than
-    `max_text_chars` characters as truncated, since the server ended it.
+    `longest_text` characters as truncated, since the server ended it.
     """
     if not text.strip():
         return [Reject(RejectReason.NO_RESPONSE, "")]
@@ -203,18 +203,18 @@ def parse_completion(
         items, is_complete = list(_complete_items(array)), False
     results: list[Candidate | Reject] = []
     if is_complete or keep_complete_items:
-        results += [parse_item(item, encoding, max_text_chars) for item in items[:num_examples]]
+        results += [parse_item(item, encoding, longest_text) for item in items[:num_examples]]
         results += [Reject(RejectReason.NOT_NEEDED, shorten(item)) for item in items[num_examples:]]
     if not is_complete:
         results.append(incomplete)
     return results or [Reject(RejectReason.NO_RESPONSE, shorten(text))]
 
 
-def parse_item(item: Json, encoding: PromptEncoding, max_text_chars: int | None = None) -> Candidate | Reject:
+def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = None) -> Candidate | Reject:
     """Parse and validate one item of the array: a candidate, or a reject that shows the item. Raises nothing."""
     try:
-        if max_text_chars is not None and any(len(text) > max_text_chars for text in values_in(item)):
-            detail = f"a text of more than {max_text_chars} characters"
+        if longest_text is not None and any(len(text) > longest_text for text in values_in(item)):
+            detail = f"a text of more than {longest_text} characters"
             return Reject(RejectReason.TRUNCATED, shorten(item), detail)
         values = encoding.read(item)
         if encoding.has_placeholder(values):

@@ -68,9 +68,9 @@ for _name, _pattern in _PATTERNS.items():
     FORMAT_CHECKER.checks(_name)(
         lambda value, pattern=re.compile(_pattern, re.ASCII): not isinstance(value, str) or pattern.fullmatch(value)
     )
-for _name, _kind in (("date-time", datetime), ("time", time)):
+for _name, _parser in (("date-time", datetime), ("time", time)):
     FORMAT_CHECKER.checks(_name, ValueError)(
-        lambda value, kind=_kind: not isinstance(value, str) or kind.fromisoformat(value.upper()).tzinfo
+        lambda value, parser=_parser: not isinstance(value, str) or parser.fromisoformat(value.upper()).tzinfo
     )
 
 

@@ -91,20 +91,20 @@ def infer_schema(values: Sequence[Json]) -> Schema:
         return {"const": None}
     if "number" in types:
         types["number"] += types.pop("integer", 0)
-    [(kind, _)] = types.most_common(1)
-    accepted = ("number", "integer") if kind == "number" else (kind,)
-    schema = _schema_of_type(kind, [value for value in values if JSON_TYPES[type(value)] in accepted])
+    [(json_type, _)] = types.most_common(1)
+    accepted = ("number", "integer") if json_type == "number" else (json_type,)
+    schema = _schema_of_type(json_type, [value for value in values if JSON_TYPES[type(value)] in accepted])
     return nullable(schema) if None in values else schema
 
 
-def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
-    if kind == "object":
+def _schema_of_type(json_type: str, values: Sequence[Json]) -> Schema:
+    if json_type == "object":
         keys = dict.fromkeys(key for value in values for key in value)
         parts = {key: infer_schema([value[key] for value in values if key in value]) for key in keys}
         if not parts:
             return {"const": {}}
         return object_schema(parts) | {"required": [key for key in keys if all(key in value for value in values)]}
-    if kind == "array":
+    if json_type == "array":
         branches: list[Schema] = []
         for item_schema in (infer_schema([item]) for value in values for item in value):
             if item_schema not in branches:
@@ -114,10 +114,10 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
             return {"enum": distinct} if distinct[1:] else {"const": distinct[0]}
         items = branches[0] if len(branches) == 1 else {"anyOf": branches}
         shortest, longest = min(map(len, values)), max(map(len, values))
-        return {"type": kind, "items": items, "minItems": min(1, shortest), "maxItems": max(3, 2 * longest)}
-    if kind == "string" and "" in values:
-        return {"anyOf": [{"type": kind}, {"const": ""}]} if any(values) else {"const": ""}
-    return {"type": kind}
+        return {"type": json_type, "items": items, "minItems": min(1, shortest), "maxItems": max(3, 2 * longest)}
+    if json_type == "string" and "" in values:
+        return {"anyOf": [{"type": json_type}, {"const": ""}]} if any(values) else {"const": ""}
+    return {"type": json_type}
 
 
 def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
@@ -151,9 +151,9 @@ def is_number(value: Json) -> bool:
 
 def _has_no_text(schema: Schema) -> bool:
     """Whether the values are enumerated, or are numbers, booleans or null."""
-    kinds = schema.get("type", ())
-    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
-    is_scalar = bool(kinds) and kinds <= {"integer", "number", "boolean", "null"}
+    types = schema.get("type", ())
+    types = {types} if isinstance(types, str) else set(types)
+    is_scalar = bool(types) and types <= {"integer", "number", "boolean", "null"}
     return is_scalar or "enum" in schema or is_constant(schema)
 
 
@@ -196,8 +196,8 @@ def normalize_values(value: Json, schema: Schema) -> Json:
     So 4 becomes 4.0 for `{"enum": [4.0, 5.0]}`. The first of several lines of a text keeps its indentation.
     """
     if isinstance(value, (dict, list)):
-        kind = "object" if isinstance(value, dict) else "array"
-        schema = next((variant for variant in _variants(schema) if variant.get("type") == kind), schema)
+        json_type = "object" if isinstance(value, dict) else "array"
+        schema = next((variant for variant in _variants(schema) if variant.get("type") == json_type), schema)
     if isinstance(value, dict):
         parts = schema.get("properties", {})
         return {name: normalize_values(part, parts.get(name, {})) for name, part in value.items()}

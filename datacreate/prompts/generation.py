@@ -225,10 +225,10 @@ def _describe_values(schema: Schema) -> str:
         return f"one of {', '.join(map(_as_written, values))}"
     if branches := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(_describe_values(branch) or "a text" for branch in branches)
-    kind = schema.get("type")
-    if kind in ("integer", "number"):
+    json_type = schema.get("type")
+    if json_type in ("integer", "number"):
         bounds = _bounds(schema.get("minimum"), schema.get("maximum"))
-        return f"a {'whole ' if kind == 'integer' else ''}number{bounds and f' of {bounds}'}"
+        return f"a {'whole ' if json_type == 'integer' else ''}number{bounds and f' of {bounds}'}"
     if parts := schema.get("properties"):
         return f"an object with {', '.join(_named(name, part) for name, part in parts.items())}"
     if prefix := schema.get("prefixItems"):

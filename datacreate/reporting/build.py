@@ -152,13 +152,13 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
         if model.evaluation.benchmark not in load_registry():
             distribution = "own"
         groups[distribution, _setup(model)].append(model)
-    for (kind, setup), in_setup in sorted(groups.items(), key=lambda group: group[0]):
+    for (tested, setup), in_setup in sorted(groups.items(), key=lambda group: group[0]):
         generators = {model.evaluation.condition.generator for model in in_setup} - {None}
         for generator in sorted(generators, key=str) or [None]:
             models = [m for m in in_setup if m.evaluation.condition.generator in (None, generator)]
             tests = {model.evaluation.digest for model in models}
             models += [model for model in untrained if model.evaluation.digest in tests]
-            yield _table(kind, setup, generator, models)
+            yield _table(tested, setup, generator, models)
     with_trained = {model.evaluation.digest for model in trained}
     alone = [model for model in untrained if model.evaluation.digest not in with_trained]
     if alone:

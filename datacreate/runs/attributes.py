@@ -156,7 +156,7 @@ def _value(dimension: str, name: str, settings: Mapping[str, Any]) -> AttributeV
     except ValidationError as error:
         problem = SettingsProblem.first(error)
         is_share = problem.key == "share"  # files rarely have this key: `easy: 0.7`
-        advice = {"value_error": problem.why, "extra_forbidden": "unknown key"}.get(problem.kind, _ADVICE)
+        advice = {"value_error": problem.why, "extra_forbidden": "unknown key"}.get(problem.error_type, _ADVICE)
         if is_share and settings.get("share") is None:
             advice = "give each value a share, or none of them"
         key = ".".join(filter(None, (dimension, name, "" if is_share else problem.key)))

@@ -112,23 +112,23 @@ def arrow_type(schema: Json) -> Any:
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
             return _common(arrow_type(part) for part in schema[keyword])
-    kinds = schema.get("type", ())
-    return _common(_type_of_kind(kind, schema) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+    types = schema.get("type", ())
+    return _common(_arrow_type_of(each, schema) for each in ([types] if isinstance(types, str) else types))
 
 
-def _type_of_kind(kind: str, schema: Schema) -> Any:
-    if kind == "object":
+def _arrow_type_of(json_type: str, schema: Schema) -> Any:
+    if json_type == "object":
         parts = schema.get("properties") or {}
         is_closed = not isinstance(schema.get("additionalProperties"), Mapping)
         types = {name: arrow_type(part) for name, part in parts.items()}
         is_struct = parts and is_closed and parts.keys() == set(schema.get("required", ()))
         return pa.struct(list(types.items())) if is_struct and None not in types.values() else None
-    if kind == "array":
+    if json_type == "array":
         items = [*schema.get("prefixItems", ()), *([schema["items"]] if "items" in schema else [])]
         inner = _common(map(arrow_type, items)) if items else None
         return None if inner is None else pa.list_(inner)
     scalars = {"string": pa.string(), "boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
-    return scalars.get(kind, pa.null())
+    return scalars.get(json_type, pa.null())
 
 
 def _common(types: Any) -> Any:

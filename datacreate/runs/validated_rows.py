@@ -47,7 +47,7 @@ class InvalidRow:
     detail: str
 
     @property
-    def kind(self) -> tuple[RejectReason, str]:
+    def problem_key(self) -> tuple[RejectReason, str]:
         """The reason and the field: equal for rows that are invalid alike."""
         return self.reason, "" if self.reason is RejectReason.INVALID_JSON else self.detail.partition(":")[0]
 

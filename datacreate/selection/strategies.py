@@ -22,7 +22,7 @@ from datacreate.errors import UsageError
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
 
-QueueKind = Literal["root", "chain", "tree", "farthest_first"]
+QueueOrder = Literal["root", "chain", "tree", "farthest_first"]
 
 Texts = Sequence[str]
 Indices = Sequence[int]
@@ -35,7 +35,7 @@ Choose = Callable[[str, Texts, Random, "Embedder | None"], Indices]
 class Strategy:
     """How the next parents are chosen."""
 
-    queue: QueueKind  # the order in which chosen children become parents
+    queue: QueueOrder  # the order in which chosen children become parents
     needs_embedder: bool  # whether `choose` compares texts, or the queue compares vectors
     choose: Choose
 
@@ -43,7 +43,7 @@ class Strategy:
 STRATEGIES: dict[str, Strategy] = {}  # by name
 
 
-def strategy(*, queue: QueueKind = "chain", needs_embedder: bool = False) -> Callable[[Choose], Choose]:
+def strategy(*, queue: QueueOrder = "chain", needs_embedder: bool = False) -> Callable[[Choose], Choose]:
     """Register a function as a strategy under its own name."""
 
     def register(choose: Choose) -> Choose:

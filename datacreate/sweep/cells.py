@@ -42,8 +42,8 @@ class Step:
     examples: int = 0  # to create
 
     @property
-    def kind(self) -> str:
-        """The command: create, improve, train or evaluate."""
+    def subcommand(self) -> str:
+        """create, improve, train or evaluate."""
         return str(self.arguments[0])
 
     @property

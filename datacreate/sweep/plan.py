@@ -246,8 +246,8 @@ class SweepPlan(Settings):
     def _check_variants(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
         for name in variants:
             if name in (*CONDITIONS, ZERO_SHOT):
-                kind = "strategy" if name in STRATEGIES else "condition"
-                raise ValueError(f"{name!r} is a {kind}; choose another name")
+                what = "strategy" if name in STRATEGIES else "condition"
+                raise ValueError(f"{name!r} is a {what}; choose another name")
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise ValueError(f"{name!r}: use letters, digits, _, - and . only")
         return variants
@@ -353,9 +353,9 @@ def load_plan(name_or_path: str) -> SweepPlan:
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line."""
     problem = SettingsProblem.first(error)
-    if problem.kind == "extra_forbidden":
+    if problem.error_type == "extra_forbidden":
         model = SweepPlan if len(problem.path) == 1 else Variant
         return f"{problem.key}: no such key{did_you_mean(str(problem.path[-1]), model.model_fields)}"
     if not problem.path:  # a contradiction; the message names the keys
         return problem.why
-    return f"{problem.key}: {'this key is required' if problem.kind == 'missing' else problem.remedy}"
+    return f"{problem.key}: {'this key is required' if problem.error_type == 'missing' else problem.remedy}"

@@ -126,16 +126,16 @@ class Sweep:
             f"{self.out / step.folder}: the weights of its models were deleted after their evaluation "
             "(`keep_weights: true` keeps them); remove the folder to train them again"
             for step in steps
-            if step.kind == "evaluate" and self.folder.lacks_weights(step)
+            if step.subcommand == "evaluate" and self.folder.lacks_weights(step)
         ]
-        for kind, name in dict.fromkeys(need for step in steps for need in step.needs):
+        for needed, name in dict.fromkeys(need for step in steps for need in step.needs):
             try:
-                if kind == "model":
+                if needed == "model":
                     resolve_checkpoint(name, engine_options(self.plan.create))
-                elif kind == "encoder":
+                elif needed == "encoder":
                     resolve(name, "encoder")
                 else:
-                    split_sha256(find_benchmark(name), kind)
+                    split_sha256(find_benchmark(name), needed)
             except DatacreateError as error:
                 problems.append(str(error))
         return list(dict.fromkeys(problems))
@@ -213,7 +213,7 @@ class _SweepExecution:
             self._run_cells(cells, [Resources()], generator)
         else:
             count = sum(step.examples for step in steps)
-            models = tuple(dict.fromkeys(name for step in steps for kind, name in step.needs if kind == "model"))
+            models = tuple(dict.fromkeys(name for step in steps for needed, name in step.needs if needed == "model"))
             try:
                 with shared_servers(models, options, count, self._sweep.out, self._notify) as servers:
                     self._run_cells(cells, [servers] * max_parallel, generator)
@@ -266,7 +266,7 @@ class _SweepExecution:
                     is_ready = step.generator == generator and step.depends_on not in skipped
                     if not (is_ready and self._run_step(cell, step, resources, lock)):
                         skipped.append(step)
-                    elif step.kind == "evaluate" and not self._plan.keep_weights:
+                    elif step.subcommand == "evaluate" and not self._plan.keep_weights:
                         self._folder.delete_weights(step)
         except RunLocked as error:
             self.locked[cell] = str(error)

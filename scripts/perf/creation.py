@@ -61,7 +61,7 @@ class InstantClient:
     slots = 64
     max_in_flight = 72
     max_context = 4096
-    bounds_texts = False
+    enforces_longest_text = False
 
     def __init__(self) -> None:
         self._ready: list[Completion] = []

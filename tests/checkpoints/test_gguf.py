@@ -47,7 +47,7 @@ def test_a_gguf_file_is_resolved_by_its_path_or_folder(
     found = resolve(str(model), "instruct")
     assert found == Checkpoint("tiny", tmp_path, found.sha256, None, gguf=read_gguf(model))
     assert found.gguf
-    assert (found.gguf.kind, found.gguf.context_length) == ("model", CONTEXT)
+    assert (found.gguf.general_type, found.gguf.context_length) == ("model", CONTEXT)
     assert found.gguf.size_bytes == model.stat().st_size
     assert found.gguf.kv_bytes_per_token == 2 * 2 * LAYERS * WIDTH
     assert resolve(str(tmp_path), "instruct") == found  # the only one in its folder

@@ -75,7 +75,7 @@ def test_the_same_answers_give_the_same_rows(tmp_path: Path, model: str) -> None
     def client(seed: int, dies_after: int | None = None) -> ScriptedClient:
         shuffle = random.Random(seed)
         client = ScriptedClient(endless(every=3), shuffle=shuffle, dies_after=dies_after)
-        client.bounds_texts = True
+        client.enforces_longest_text = True
         return client
 
     for seed in (1, 2):
@@ -131,7 +131,7 @@ def test_a_real_llama_cpp_ends_a_text(tmp_path: Path, monkeypatch: pytest.Monkey
     schema = json.dumps({"type": "array", "prefixItems": [text, text], "minItems": 2, "maxItems": 2})
     with closing(make_client(LocalModel(checkpoint, options), count=5)) as client:
         client.start()
-        assert client.bounds_texts
+        assert client.enforces_longest_text
         usual = Request(0, MESSAGES, schema, Sampling(400))
         bounded = Request(1, MESSAGES, schema, Sampling(400, longest_text=50))
         without_end, ended = answers(client, usual, bounded)

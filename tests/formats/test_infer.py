@@ -312,7 +312,7 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
         ({"labels": {"text.kind": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
         ({"labels": {"text": "complaint,Complaint"}}, "two or more different values; case does not count"),
-        ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer; give one"),
+        ({"labels": {"stars": "good,bad"}}, "'good' is not of the example's type, integer; give one"),
         ({"labels": {"stars": "2,3"}}, "expected 2, 3 .integer"),
         ({"range": {"text": "1..5"}}, "is not a number"),
         ({"range": {"stars": "1-5"}}, "write LOW..HIGH"),

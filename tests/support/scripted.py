@@ -34,7 +34,7 @@ class ScriptedClient:
         self.slots = slots
         self.max_in_flight = max_in_flight(slots)
         self.max_context = 4096
-        self.bounds_texts = False
+        self.enforces_longest_text = False
         self.settings: dict[str, Any] = {}
         self.history: list[Request] = []
         self.verified: list[Request] = []

@@ -18,7 +18,7 @@ def names(bench: Bench, **changes: object) -> list[str]:
 def trainings(bench: Bench, **changes: object) -> dict[str, list[str]]:
     """Cell -> the names of its trainings."""
     return {
-        cell.name: [step.folder.name for step in cell.steps if step.kind == "train"]
+        cell.name: [step.folder.name for step in cell.steps if step.subcommand == "train"]
         for cell in bench.sweep(**{**READER, **changes}).cells
     }
 
@@ -166,14 +166,14 @@ def test_engine_options_are_no_part_of_the_identity(bench: Bench) -> None:
 def test_soft_labels_are_for_conditions_with_created_rows(bench: Bench) -> None:
     conditions = ["human", "tree", "human+tree"]
     cells = bench.sweep(conditions=conditions, train={"soft_labels": True}, **READER).cells
-    trainings = [step for cell in cells for step in cell.steps if step.kind == "train"]
+    trainings = [step for cell in cells for step in cell.steps if step.subcommand == "train"]
     assert ["--soft-labels" in step.command for step in trainings] == [False, True, True]
 
 
 def test_a_learning_curve_is_drawn_from_one_created_set(bench: Bench) -> None:
     first, second = "train-tree-reader-4-of-10", "train-tree-reader-10"
     [cell] = bench.sweep(conditions=["tree"], sizes=[4, "all"], **READER).cells
-    assert [step.name for step in cell.steps if step.kind == "train"] == [first, second]
+    assert [step.name for step in cell.steps if step.subcommand == "train"] == [first, second]
     texts = {step.name: " ".join(step.command) for step in cell.steps}
     assert "--count 4 --sample-seed 42" in texts[first]
     assert "--count" not in texts[second]
@@ -203,7 +203,7 @@ def test_a_sample_of_all_human_rows_is_there_once(bench: Bench) -> None:
 def test_the_count_train_is_that_of_each_benchmark(bench: Bench) -> None:
     sweep = bench.sweep(benchmarks=["creak", "winogrande"], count="train", sizes=[1000, "all"], **READER)
     assert [cell.steps[0].examples for cell in sweep.cells] == [10176, 160]
-    drawn = [[step.folder.name for step in cell.steps if step.kind == "train"] for cell in sweep.cells]
+    drawn = [[step.folder.name for step in cell.steps if step.subcommand == "train"] for cell in sweep.cells]
     assert drawn == [["random-reader-1000-of-10176", "random-reader-10176"], ["random-reader-160"]]
 
 
