@@ -1,8 +1,8 @@
 """Requests to a model, their completions, and the tests that a server must pass before a run.
 
 A server has `slots`: the requests that it processes at once. `max_in_flight` is how many are sent to it.
-Servers ignore request fields that they do not know, so a schema or `logprobs` can be dropped without an error. Each
-test therefore sends a request whose right completion is known.
+Servers ignore request fields that they do not know, such as a schema or `logprobs`, without an error. Each test
+therefore sends a request whose right completion is known.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
             yield _row(number, json.dumps(values, ensure_ascii=False, default=_iso_time))
         except TypeError as error:
             column = next(name for name, value in values.items() if not _is_json(value))
-            raise ValueError(f"row {number}: the column {column!r}: {error}; drop the column") from None
+            raise ValueError(f"row {number}: the column {column!r}: {error}; remove the column") from None
 
 
 def _is_json(value: Any) -> bool:

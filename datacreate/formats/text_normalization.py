@@ -38,7 +38,7 @@ operator. It becomes U+2212, which is an operator. Other hyphens join words and 
 
 _EMOTICONS = re.compile(r"[:;]['-]?(?:(\()|\))")
 
-_EXCEPTIONS = re.compile(r"[][(){}!_\\]|[.:](?=\d)|'(?=\()")  # without one of these, all punctuation is dropped
+_EXCEPTIONS = re.compile(r"[][(){}!_\\]|[.:](?=\d)|'(?=\()")  # without one of these, all punctuation is removed
 
 _SEPARATORS = r"""(?: (?=[][(){{}}!_\\.:'\-\s\x00-\x1f\x7f",;?`{more}]) (?:
     [-\s\x00-\x1f\x7f",;?`{more}]
@@ -51,7 +51,7 @@ _SEPARATORS = r"""(?: (?=[][(){{}}!_\\.:'\-\s\x00-\x1f\x7f",;?`{more}]) (?:
     | \\ (?![^\W\d_])                                                                 # \n
     | ' (?: (?!\() | (?<!\w'))                                                        # f'(x)
 ))+"""
-"""Each line is a character that is dropped, with its exceptions. The first line makes it fast."""
+"""Each line is a character that is removed, with its exceptions. The first line makes it fast."""
 
 _PLAIN_SEPARATORS = r"[][(){{}}!_\\.:'\-\s\x00-\x1f\x7f\",;?`{more}]+"
 _BRACKETS = re.compile(r"[][(){}]")

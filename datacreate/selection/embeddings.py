@@ -133,7 +133,7 @@ def rounded_cosine(first: NDArray[Any], second: NDArray[Any]) -> float:
 class PassedVectors:
     """The vectors of the examples that passed, numbered from 0 in order.
 
-    Examples that wait for the label-noise check, or are dropped later, have one too. `path` is the file, or None for
+    Examples that wait for the label-noise check, or are rejected later, have one too. `path` is the file, or None for
     memory. The first rows are the vectors of `roots`, the texts of the formatting examples: computed on another machine
     they could round differently.
     """

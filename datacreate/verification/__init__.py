@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datacreate.prompts.label_scoring import LabelPrompt
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
-"""The use of the scores of an example. `keep`: only log the scores. `drop`: drop the example unless its
+"""The use of the scores of an example. `keep`: only log the scores. `drop`: reject the example unless its
 label is the most probable. `relabel`: replace the label by the most probable. `soft`: keep all examples, with the
 probabilities as soft labels."""
 
@@ -33,7 +33,7 @@ class Scored:
     """The verifier's result for one example. Labels are indices of the possible labels."""
 
     assigned: int | None  # the label the text was written for; None if it was written without one
-    final: int | None  # the label after verification; None if the example is dropped, or waits
+    final: int | None  # the label after verification; None if the example is rejected, or waits
     accepted: bool  # whether the example is in the training set
     probabilities: Probabilities  # of the verifier, not calibrated; rounded to four decimals
 
@@ -41,7 +41,7 @@ class Scored:
 def final_label(
     mode: VerifyMode, assigned: int | None, probabilities: Probabilities, tie_breaker: int = 0
 ) -> int | None:
-    """The label that an example gets; None if it is dropped.
+    """The label that an example gets; None if it is rejected.
 
     An example without a label (`assigned` is None) gets the most probable one. An assigned label wins ties. Other ties
     are decided by `tie_breaker`, so that a verifier that prefers no label does not give all examples the same one.

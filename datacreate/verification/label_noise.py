@@ -68,20 +68,17 @@ class LabelNoiseCheck:
     @property
     def result(self) -> str:
         """The result in one line."""
+        start, minimum = f"label-noise check: after {self.seen} examples, ", self._min_concordance
         if self.concordance is None:
-            return f"label-noise check: after {self.seen} examples, all with one label, nothing to compare"
-        result = (
-            f"label-noise check: after {self.seen} examples the verifier agrees with the assigned labels "
-            f"at a concordance of {self.concordance}"
-        )
-        minimum = self._min_concordance
+            return f"{start}all with one label, nothing to compare"
+        measured = f"concordance {self.concordance}, where 0.5 is chance and 1 perfect"
         if minimum is None:
-            return result
+            return f"{start}labels and verifier have {measured}"
         if not self.pseudo_labels:
-            return f"{result}, at least {minimum:g}: labels are still assigned before writing"
+            return f"{start}texts match their labels ({measured}; minimum {minimum:g})"
         return (
-            f"{result}, less than {minimum:g}: from now on texts are written without a label, and "
-            "the verifier labels them"
+            f"{start}texts often do not match their labels ({measured}; minimum {minimum:g}): from now on texts are "
+            "written without a label, and the verifier labels them"
         )
 
     def add(self, scored: Scored) -> None:

@@ -205,7 +205,7 @@ def test_an_example_that_cannot_be_used_is_named(tmp_path: Path, content: str, m
 
 def test_a_column_of_bytes_is_named(tmp_path: Path) -> None:
     as_parquet([{"text": "a", "image": b"1"}], tmp_path / "a.parquet")
-    with pytest.raises(UsageError, match="the column 'image': bytes is not a JSON type; drop the column"):
+    with pytest.raises(UsageError, match="the column 'image': bytes is not a JSON type; remove the column"):
         read(tmp_path / "a.parquet")
 
 

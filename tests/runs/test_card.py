@@ -101,7 +101,7 @@ def test_what_was_done() -> None:
         ],
         "Label verification": [
             "`other-model` answered",
-            "mode drop, pseudo-labels): 1200 rows kept, 3 dropped.",
+            "mode drop, pseudo-labels): 1200 rows kept, 3 rejected.",
             "91% of the rows",
             "a concordance of 0.51 (95 % interval 0.42 to 0.59;",
         ],
