@@ -77,7 +77,7 @@ def visible_gpus() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         try:
-            return tuple(_LISTED_UUID.findall(nvidia_smi("-L")))
+            return tuple(_LISTED_UUID.findall(run_nvidia_smi("-L")))
         except EngineError:
             return ()
     names = (name.strip() for name in visible.split(","))
@@ -103,12 +103,12 @@ def gpu_memory() -> list[tuple[str, float]]:
 
 def query_gpus(*columns: str) -> list[list[str]]:
     """These columns of nvidia-smi for each GPU, without units; empty without it. EngineError if it fails."""
-    lines = nvidia_smi(f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits").splitlines()
+    lines = run_nvidia_smi(f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits").splitlines()
     rows = [line.rsplit(", ", len(columns) - 1) for line in lines]
     return [row for row in rows if len(row) == len(columns)]  # not: No devices were found
 
 
-def nvidia_smi(*arguments: str) -> str:
+def run_nvidia_smi(*arguments: str) -> str:
     """The output of nvidia-smi; empty without it. EngineError, with its message, if it fails."""
     command = ["nvidia-smi", *arguments]
     try:

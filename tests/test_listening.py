@@ -15,7 +15,7 @@ import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines import EngineOptions
-from datacreate.engines.factory import LocalModel, local_servers
+from datacreate.engines.factory import LocalModel, make_local_servers
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 from datacreate.finetuning.train import train
@@ -51,7 +51,7 @@ def are_loopback(addresses: set[str]) -> bool:
 def test_servers_of_a_run_listen_on_loopback_and_need_a_key(tmp_path: Path, engine: str) -> None:
     path = write_gguf(tmp_path / "m.gguf") if engine == "llamacpp" else write_safetensors(tmp_path / "m")
     model = LocalModel(resolve(str(path), "instruct"), EngineOptions(engine=engine, max_num_seqs=2))
-    servers = local_servers(model, count=10, log=tmp_path / "log", notify=print)
+    servers = make_local_servers(model, count=10, log=tmp_path / "log", notify=print)
     try:
         servers.start()
         addresses = set(listening())

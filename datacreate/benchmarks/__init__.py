@@ -5,7 +5,7 @@ importing.py  downloads or reads the rows of a benchmark, and splits them
 store.py      the imported splits; formatting examples from them
 """
 
-from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_benchmark
+from datacreate.benchmarks.importing import ImportReport, find_benchmarks_in, import_benchmark
 from datacreate.benchmarks.registry import SPLITS, Benchmark, SplitStatistics, find_benchmark, load_registry
 from datacreate.benchmarks.store import (
     benchmark_folder,
@@ -18,7 +18,19 @@ from datacreate.benchmarks.store import (
 )
 
 __all__ = [
-    "SPLITS", "Benchmark", "ImportReport", "SplitStatistics", "benchmark_folder", "benchmarks_in", "find_benchmark",
-    "formatting_examples", "has_split", "import_benchmark", "import_state", "load_registry", "read_manifest",
-    "read_split", "split_sha256",
+    "SPLITS",
+    "Benchmark",
+    "ImportReport",
+    "SplitStatistics",
+    "benchmark_folder",
+    "find_benchmark",
+    "find_benchmarks_in",
+    "formatting_examples",
+    "has_split",
+    "import_benchmark",
+    "import_state",
+    "load_registry",
+    "read_manifest",
+    "read_split",
+    "split_sha256",
 ]  # fmt: skip

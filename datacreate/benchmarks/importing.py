@@ -81,7 +81,7 @@ class ImportReport(NamedTuple):
         return all(split.findings is None or split.findings.rows == split.expected for split in self.splits)
 
 
-def benchmarks_in(folder: Path) -> list[Benchmark]:
+def find_benchmarks_in(folder: Path) -> list[Benchmark]:
     """The benchmarks that a folder holds in the folder structure of the paper's repository.
 
     Raises BenchmarkError if there is none.

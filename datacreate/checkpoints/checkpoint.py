@@ -147,7 +147,7 @@ def _absolute(location: Path) -> Path:
     return location.resolve() if location.is_dir() else location.parent.resolve() / location.name
 
 
-def served_checkpoint(name_or_path: str) -> Checkpoint:
+def find_served_checkpoint(name_or_path: str) -> Checkpoint:
     """The model of a server: its checkpoint if that is also on this machine, else only its name."""
     try:
         preset, _ = find_sources(name_or_path)

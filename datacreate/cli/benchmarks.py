@@ -73,13 +73,13 @@ def import_(names: tuple[str, ...], folder: Path | None, **options: bool) -> Non
     datacreate benchmarks import --from DIR
     datacreate benchmarks import piqa --from DIR
     """
-    from datacreate.benchmarks import benchmarks_in, find_benchmark, import_benchmark
+    from datacreate.benchmarks import find_benchmark, find_benchmarks_in, import_benchmark
 
     if folder is None and not names:
         raise click.UsageError("name the benchmarks to download, or give a folder with --from DIR")
     chosen = [find_benchmark(name) for name in names]  # a wrong name is an error before the first import
     counts_agree = True
-    for benchmark in chosen or benchmarks_in(folder or Path()):
+    for benchmark in chosen or find_benchmarks_in(folder or Path()):
         if folder is None:
             say(f"{benchmark.name}: downloading from the Hub")
         report = import_benchmark(benchmark, folder, **options)

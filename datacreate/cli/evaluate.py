@@ -58,7 +58,7 @@ def evaluate(
     datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
     from datacreate.finetuning.evaluate import evaluate as evaluate_
-    from datacreate.finetuning.records import models_at
+    from datacreate.finetuning.records import find_models
     from datacreate.libraries import configure_process
 
     if bool(models) == bool(zero_shot):
@@ -81,7 +81,7 @@ def evaluate(
     evaluations: defaultdict[Path, list[Evaluation]] = defaultdict(list)
     try:
         with TerminalProgress() as progress:
-            for folder in chain.from_iterable(map(models_at, models)):
+            for folder in chain.from_iterable(map(find_models, models)):
                 keep = evaluations[folder].append
                 evaluate_(folder, benchmarks, split, progress.notify, files=files, options=options, on_evaluation=keep)
     finally:  # if one fails, the results of the others are shown above its error

@@ -36,9 +36,9 @@ def show(run: Path, samples: int, html: Path | None, *, as_json: bool) -> None:
     sample = draw_rows(directory, summary["accepted"], samples)
     metrics = measure_run(directory)
     if html:
-        from datacreate.reporting.run_page import run_page
+        from datacreate.reporting.run_page import make_run_page
 
-        page = run_page(directory, summary, metrics)
+        page = make_run_page(directory, summary, metrics)
         with exclusive_replacement(html, say) as part:
             part.write_text(page, encoding="utf-8", errors="backslashreplace")
         say(f"wrote {html}")

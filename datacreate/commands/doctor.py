@@ -263,7 +263,7 @@ def check_models() -> list[Finding]:
 
 def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
-    from datacreate.checkpoints.checkpoint import served_checkpoint
+    from datacreate.checkpoints.checkpoint import find_served_checkpoint
     from datacreate.engines import EngineOptions
     from datacreate.engines.factory import LocalModel, make_client, only_model
     from datacreate.engines.request import scoring_test
@@ -271,7 +271,7 @@ def check_server(url: str, model: str | None) -> Finding:
     try:
         options = EngineOptions.of(url=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
         name = model or only_model(options)
-        with closing(make_client(LocalModel(served_checkpoint(name), options), count=1)) as client:
+        with closing(make_client(LocalModel(find_served_checkpoint(name), options), count=1)) as client:
             client.start()
             try:
                 client.start([scoring_test()])

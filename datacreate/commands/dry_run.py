@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.commands.improve import ImproveConfig, creation_config, read_improve_inputs
+from datacreate.commands.improve import ImproveConfig, make_creation_config, read_improve_inputs
 from datacreate.creation.plan import RunInputs, make_plan, read_inputs
 from datacreate.creation.recipe import describe_recipe
 from datacreate.creation.run_models import RunModels, clients_of, models_of
@@ -94,7 +94,7 @@ def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, A
 def describe_improve(config: ImproveConfig) -> dict[str, Any]:
     """Describes what `improve` would do, as JSON. Raises what it raises before it trains or starts a server."""
     improve_inputs = read_improve_inputs(config)
-    plan = describe_run(creation_config(config, improve_inputs.read_parents()))
+    plan = describe_run(make_creation_config(config, improve_inputs.read_parents()))
     if config.directory.parents_path.is_file():
         return plan
     prepared, training = improve_inputs.prepared, improve_inputs.prepared.training

@@ -37,15 +37,15 @@ from datacreate.finetuning.train import (
     PreparedTraining,
     checked_steps,
     encode_inputs,
-    held_out_splits,
-    training_spec,
+    make_held_out_splits,
+    make_training_spec,
 )
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
     check_distinct,
+    make_training_set,
     read_file,
     read_source,
-    training_set,
 )
 from datacreate.finetuning.trials import OnNamedStep, run_trial
 from datacreate.formats import FormatOptions
@@ -104,7 +104,7 @@ class ImproveConfig(Settings):
         return min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
 
 
-def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]) -> CreateConfig:
+def make_creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]) -> CreateConfig:
     """The settings of the new run: those of the first RUN, with `parents` as its formatting examples.
 
     Raises UsageError for wrong options, or for files that have to be given again; RunError.
@@ -228,7 +228,7 @@ class PredictedRow:
         return {name: round(p, 4) for name, p in zip(self.names, probabilities, strict=True)}
 
 
-def hard_rows(rows: Sequence[PredictedRow], count: int, *, balanced: bool) -> list[PredictedRow]:
+def choose_hard_rows(rows: Sequence[PredictedRow], count: int, *, balanced: bool) -> list[PredictedRow]:
     """The hardest rows, at most `count`, without those that are probably mislabeled. `balanced`: labels in turns."""
     by_label: defaultdict[int, list[PredictedRow]] = defaultdict(list)
     for row in sorted((row for row in rows if not row.is_probably_mislabeled), key=lambda row: row.order):
@@ -288,7 +288,7 @@ class ImproveInputs:
         config, head = self.config, self.prepared.training.head
         candidates = [row for row in rows if row.is_missed] if config.dev else rows
         has_labels = not head.is_multiple_choice
-        chosen = hard_rows(candidates, config.max_parents, balanced=has_labels)
+        chosen = choose_hard_rows(candidates, config.max_parents, balanced=has_labels)
         if not chosen and config.dev:
             raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
         if not chosen:
@@ -326,12 +326,12 @@ def read_improve_inputs(config: ImproveConfig) -> ImproveInputs:
     if config.dev:
         options = FormatOptions(format=str(RunDirectory(config.runs[0]).config_path))
         sources.append(read_file(config.dev, options))
-    rows = training_set(sources)
+    rows = make_training_set(sources)
     if config.dev:
         splits = [_human_split(rows.examples, len(config.runs), config.dev)]
     else:
-        splits = held_out_splits(rows.examples, rows.head, FOLDS)
-    spec, encoder = training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
+        splits = make_held_out_splits(rows.examples, rows.head, FOLDS)
+    spec, encoder = make_training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
     return ImproveInputs(config, PreparedTraining(spec, encoder, rows.examples, ()), splits)
 
 
@@ -355,7 +355,7 @@ def prepare_improve(config: ImproveConfig, progress: Progress) -> CreateConfig:
     """
     improve_inputs, directory = read_improve_inputs(config), config.directory
     students, training = TrainingDirectory(directory.students_path), improve_inputs.prepared.training
-    creation = creation_config(config, improve_inputs.read_parents())
+    creation = make_creation_config(config, improve_inputs.read_parents())
     inputs = read_inputs(creation)
     models_of(creation, inputs.verify, progress.notify, needs_embedder=inputs.config.needs_embedder)
     with caught_signals(), students.locked(training, progress.notify) as lock:
@@ -373,7 +373,7 @@ def prepare_improve(config: ImproveConfig, progress: Progress) -> CreateConfig:
     if len(parents) > 1:
         chosen_rows = f"{len(parents)} hard rows are the formatting examples, taken in turns"
     progress.notify(f"{directory.parents_path}: {chosen_rows}")
-    return creation_config(config, parents)
+    return make_creation_config(config, parents)
 
 
 def _notify_scores(scores: Mapping[str, Any], config: ImproveConfig, notify: Notify) -> None:

@@ -180,7 +180,7 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusSpe
     """
     files = find_files(options.corpus)
     if stored and path.is_file():
-        passages = stored_passages(path, seed, stored)
+        passages = open_stored_passages(path, seed, stored)
         passages.check_files(files, path.parent)
         return passages
     try:
@@ -190,7 +190,7 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusSpe
         raise storage_error(Path(tempfile.gettempdir()), error) from None
 
 
-def stored_passages(path: Path, seed: int, spec: CorpusSpec) -> Passages:
+def open_stored_passages(path: Path, seed: int, spec: CorpusSpec) -> Passages:
     """The passages that a run keeps at `path`. Raises RunError if they are missing or damaged."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         passages = Passages(path.open("rb"), seed)

@@ -18,8 +18,8 @@ from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics import MAX_ROWS, NEAR_THRESHOLD, HumanMetrics, Metrics, SetMetrics
-from datacreate.metrics.diversity import MAX_TEXTS, diversity
-from datacreate.metrics.shortcuts import shortcuts, text_and_passage
+from datacreate.metrics.diversity import MAX_TEXTS, measure_diversity
+from datacreate.metrics.shortcuts import measure_shortcuts, text_and_passage
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
@@ -67,7 +67,7 @@ def _measure_set(
     task_format: TaskFormat, examples: Rows, count: int, rows: Rows, families: Sequence[Hashable] | None
 ) -> SetMetrics:
     """The metrics of one set, without a comparison; diversity of `count` texts."""
-    shortcuts_of_rows = shortcuts(task_format, rows, families)
+    shortcuts_of_rows = measure_shortcuts(task_format, rows, families)
     no_shortcuts = None
     if task_format.head is None:
         no_shortcuts = "the answers are free text: there is no label or option to guess"
@@ -81,7 +81,7 @@ def _measure_set(
         rows=len(rows),
         shortcuts=shortcuts_of_rows,
         no_shortcuts=no_shortcuts,
-        diversity=diversity(texts, shown, count),
+        diversity=measure_diversity(texts, shown, count),
         passage_words=mean(lengths) if lengths else None,
     )
 

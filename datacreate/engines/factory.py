@@ -1,8 +1,8 @@
 """Makes the clients of models from the options of a run, and decides what runs where on this machine.
 
 In the order of the file: `make_client` connects to remote servers, or to local ones that start at the first use.
-`choose_engine` chooses vLLM or llama.cpp. `place_models` divides the GPUs among the models, and `server_commands` among
-the servers of one model. `start_shared_server` starts a server for other processes (`datacreate serve`).
+`choose_engine` chooses vLLM or llama.cpp. `place_models` divides the GPUs among the models, and `make_server_commands`
+among the servers of one model. `start_shared_server` starts a server for other processes (`datacreate serve`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints.checkpoint import Checkpoint, resolve, served_checkpoint
+from datacreate.checkpoints.checkpoint import Checkpoint, find_served_checkpoint, resolve
 from datacreate.checkpoints.presets import ServerSettings, Thinking
 from datacreate.engines import ENGINES, EngineName, EngineOptions
 from datacreate.engines.chat_api import ChatApi
@@ -45,7 +45,7 @@ _EXAMPLES_PER_SERVER = 256
 def resolve_checkpoint(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
     if options.uses_remote_servers:
-        return served_checkpoint(name)
+        return find_served_checkpoint(name)
     return resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
 
 
@@ -90,11 +90,11 @@ def make_client(
     if model.options.uses_remote_servers:
         source: ServerSource = RemoteServers(model.options.url)
     else:
-        source = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
+        source = make_local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
     return ModelClient(source, api, model.options, notify)
 
 
-def local_servers(
+def make_local_servers(
     model: LocalModel, *, count: int, log: Path | None, sharing: Sequence[LocalModel] = (), notify: Notify
 ) -> LocalServers:
     """The servers of a model on this machine, not started yet. Arguments as in `make_client`."""
@@ -102,7 +102,7 @@ def local_servers(
     def commands() -> list[ServerCommand]:
         models = sharing or [model]
         work = place_models(models, count, notify)[models.index(model)]
-        return server_commands(model, work, model.options.replicas)
+        return make_server_commands(model, work, model.options.replicas)
 
     return LocalServers(commands, log, notify)
 
@@ -188,7 +188,7 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> li
             works[index] = replace(works[index], gpus=gpus[:gpu_count], gpu_share=max_share)
             gpus = gpus[gpu_count:]
     for model, need, work in zip(models, needs, works, strict=True):
-        gpu_groups(model.options.replicas, need.gpus, work.gpus)  # refuses --replicas before the first server starts
+        group_gpus(model.options.replicas, need.gpus, work.gpus)  # refuses --replicas before the first server starts
     return works
 
 
@@ -216,7 +216,7 @@ def _settings(model: LocalModel) -> ServerSettings:
     )
 
 
-def server_commands(model: LocalModel, work: Workload, replicas: int | Literal["auto"] = 1) -> list[ServerCommand]:
+def make_server_commands(model: LocalModel, work: Workload, replicas: int | Literal["auto"] = 1) -> list[ServerCommand]:
     """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
     Raises UsageError, EngineError, CheckpointError.
@@ -231,7 +231,7 @@ def server_commands(model: LocalModel, work: Workload, replicas: int | Literal["
         settings = _on_enough_gpus(engine, model, settings, work.notify)
     groups: list[tuple[str, ...]] = [()]
     if "replicas" in engine.own_options:
-        groups = gpu_groups(replicas, settings.tensor_parallel_size or 1, work.gpus)
+        groups = group_gpus(replicas, settings.tensor_parallel_size or 1, work.gpus)
     commands = [engine.command(model.checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     if replicas == "auto":
         examples_per_server = min(commands[0].slots, _EXAMPLES_PER_SERVER)
@@ -268,7 +268,7 @@ def _on_enough_gpus(engine: Engine, model: LocalModel, settings: ServerSettings,
     return settings.model_copy(update={"tensor_parallel_size": need.gpus})
 
 
-def gpu_groups(replicas: int | Literal["auto"], group_size: int, gpus: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def group_gpus(replicas: int | Literal["auto"], group_size: int, gpus: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """The GPUs of each server, `group_size` per server. One empty group means all visible GPUs.
 
     `auto` is one server per complete group of GPUs; `gpus`: those to use, () for all that are visible. UsageError if
@@ -327,7 +327,7 @@ def start_shared_server(
             raise storage_error(register_dir, error) from None
     notify(f"preparing {checkpoint.name}")
     options = options.model_copy(update={"engine": engine.name})
-    [command] = server_commands(LocalModel(checkpoint, options), Workload(notify=notify))
+    [command] = make_server_commands(LocalModel(checkpoint, options), Workload(notify=notify))
     command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *extra_arguments))
     server = LocalServer(command, user_key or registered_key, None, host, port)
     notify(f"starting {engine.title} for {command.model}")

@@ -311,7 +311,7 @@ def read_model(path: Path) -> TrainedModel:
         return TrainedModel.model_validate_json(file.read_bytes())
 
 
-def models_at(path: Path) -> list[Path]:
+def find_models(path: Path) -> list[Path]:
     """The path itself if it is a model, else the models of the training there. Raises UsageError if there are none."""
     models = [path] if (path / MODEL).is_file() else TrainingDirectory(path).models()
     if models:

@@ -34,8 +34,8 @@ from datacreate.finetuning.training_rows import (
     TrainingSet,
     benchmark_head,
     check_distinct,
+    make_training_set,
     read_source,
-    training_set,
 )
 from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, train_best_models
 from datacreate.formats import FormatOptions
@@ -148,12 +148,12 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
                 f"{len(validation_rows)}); their score does not hold for other rows"
             )
     elif selection == "held-out" and len(rows) >= MIN_ROWS_TO_SPLIT:
-        split = held_out_splits(rows, found.head, VALIDATION_FOLDS)[0]
+        split = make_held_out_splits(rows, found.head, VALIDATION_FOLDS)[0]
         validation_rows = [_with_most_probable_answer(rows[row]) for row in split.held_out]
         rows = tuple(rows[row] for row in split.trained)
     else:
         selection = "none"
-    training, encoder = training_spec(found, config.encoder, config.hyperparameters, selection, digest)
+    training, encoder = make_training_spec(found, config.encoder, config.hyperparameters, selection, digest)
     rates = len(training.hyperparameters.learning_rates)
     if rates > 1 and not validation_rows:
         few = "" if config.selection == "none" else f" ({len(found.examples)} rows)"
@@ -198,7 +198,7 @@ class HeldOutSplit(NamedTuple):
     held_out: list[int]
 
 
-def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[HeldOutSplit]:
+def make_held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[HeldOutSplit]:
     """Splits of the rows into `folds` parts: each part is held out once.
 
     Stratified by label, where a label with fewer rows than folds counts as the most frequent one; the position of an
@@ -223,7 +223,7 @@ def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, f
     return [HeldOutSplit(trained.tolist(), held_out.tolist()) for trained, held_out in splits]
 
 
-def training_spec(
+def make_training_spec(
     rows: TrainingSet,
     encoder_name: str,
     hyperparameters: Hyperparameters,
@@ -265,7 +265,7 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
             raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
         count, seed = config.human_count, config.sample_seed
         sources = [source.sample(count, seed) if source.is_human else source for source in sources]
-    rows = training_set(
+    rows = make_training_set(
         sources,
         count=config.count,
         sample_seed=config.sample_seed,

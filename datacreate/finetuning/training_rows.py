@@ -266,7 +266,7 @@ def to_classification_example(
     return ClassificationExample(text, passage, options, right_option, values=row)
 
 
-def training_set(
+def make_training_set(
     sources: Sequence[Source],
     *,
     count: int | None = None,

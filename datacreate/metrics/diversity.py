@@ -1,7 +1,7 @@
 """Measures how different the texts of a set are from each other and from the formatting example.
 
 All metrics but mean words depend on the number of texts, so sets are compared at the same number:
-`diversity(texts, count=n)` draws n of them.
+`measure_diversity(texts, count=n)` draws n of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Diversity:
     vendi: float | None  # see `vendi_score`
 
 
-def diversity(texts: Sequence[str], examples: Sequence[str] = (), count: int = MAX_TEXTS) -> Diversity | None:
+def measure_diversity(texts: Sequence[str], examples: Sequence[str] = (), count: int = MAX_TEXTS) -> Diversity | None:
     """The metrics of `count` texts drawn from `texts`, at most `MAX_TEXTS`; None if they have no words."""
     drawn = random.Random(0).sample(texts, min(MAX_TEXTS, len(texts), count))
     words_of_texts = [words(text) for text in drawn]

@@ -63,7 +63,7 @@ class AnsweredQuestion:
     family: Hashable
 
 
-def shortcuts(
+def measure_shortcuts(
     task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable] | None = None
 ) -> tuple[Shortcut, ...]:
     """Every shortcut that the format can have, measured on the rows.

@@ -39,8 +39,8 @@ from datacreate.reporting.results import (
     Report,
     ResultTable,
     compare_results,
-    condition_models,
-    condition_result,
+    make_condition_models,
+    make_condition_result,
 )
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import RunSummary
@@ -183,8 +183,8 @@ def _table(
         groups[evaluation.digest, model.trained_for, *key].append(model)
     results = {}
     for models in groups.values():
-        group = condition_models(models)
-        results[condition_result(models, group, _paper_accuracy(models[0]))] = group
+        group = make_condition_models(models)
+        results[make_condition_result(models, group, _paper_accuracy(models[0]))] = group
     results = dict(sorted(with_pgr(results).items(), key=lambda item: _order(item[0])))
     return ResultTable(distribution, *setup, generator, tuple(results), compare_results(results), mean_pgrs(results))
 

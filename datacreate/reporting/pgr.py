@@ -83,7 +83,7 @@ def _mean_pgr(condition: str, results: Sequence[ConditionResult]) -> MeanPGR | N
     )
 
 
-def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
+def make_learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
     """The curves on each test set where a condition has several numbers of training rows.
 
     Mixed sets are left out. Of two results of one number, that with more training sets counts.

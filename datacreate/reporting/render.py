@@ -19,7 +19,7 @@ from datacreate.intervals import IntervalEstimate
 from datacreate.locking import locked
 from datacreate.messages import markdown, markdown_table
 from datacreate.reporting.charts import COLORS, Bar, Chart, CurvePoint, Plot, line_plot, page_template
-from datacreate.reporting.pgr import Curves, learning_curves, rows_to_match
+from datacreate.reporting.pgr import Curves, make_learning_curves, rows_to_match
 from datacreate.reporting.results import Comparison, ConditionResult, MeanPGR, Report, ResultTable, checkpoint_name
 from datacreate.runs.stats import summary_fields
 
@@ -140,7 +140,7 @@ def sections(report: Report) -> list[Section]:
 
 def _results(table: ResultTable, citation: str) -> Section:
     """The section of a table of results: its heading names what all results share."""
-    curves = learning_curves(table.results)
+    curves = make_learning_curves(table.results)
     tables = [Table.of("Results", _RESULT_COLUMNS, table.results)]
     if table.mean_pgrs:
         tables.append(Table.of("Mean PGR over test sets", _PGR_COLUMNS, table.mean_pgrs))

@@ -167,7 +167,7 @@ def checkpoint_name(name: str, sha256: str) -> str:
     return name if sha256.startswith(SERVED_AS) else f"{name} ({sha256[:8]})"
 
 
-def condition_result(
+def make_condition_result(
     models: Sequence[EvaluationRows], group: ConditionModels, paper_accuracy: float | None
 ) -> ConditionResult:
     """The result of all models of one condition on the same test rows (at least one); `group` has the same models."""
@@ -266,7 +266,7 @@ def _is_reference(result: ConditionResult) -> bool:
     return result.count is None or is_mixed or (result.has_all_rows and result.condition == HUMAN)
 
 
-def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
+def make_condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
     """Which rows of a test set the models of one condition got right, for their statistics."""
     first, evaluations = models[0].evaluation, [model.evaluation for model in models]
     labels = dict.fromkeys(models[0].truth, 0)  # the same for all rows with options

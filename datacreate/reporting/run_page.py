@@ -55,11 +55,11 @@ class Pair(NamedTuple):
     similarity: float
 
 
-def run_page(run: RunDirectory, summary: RunSummary, metrics: Metrics) -> str:
+def make_run_page(run: RunDirectory, summary: RunSummary, metrics: Metrics) -> str:
     """The page of a run. Raises RunError or LogDamaged if the run cannot be read."""
     config, total = run.read_config(), summary["accepted"]
     spec, task_format, view = config.spec, config.format, RowView(config.format)
-    pairs, near = near_pairs(map(task_format.input_texts, run.examples()), spec.filters.near)
+    pairs, near = find_near_pairs(map(task_format.input_texts, run.examples()), spec.filters.near)
     sampled = {index * total // MAX_SAMPLES for index in range(MAX_SAMPLES)}
     in_pairs = {row for pair in pairs for row in (pair.later, pair.earlier)}
     evenly = range(0, total, max(1, math.ceil(total / max(1, MAX_POINTS - len(in_pairs)))))
@@ -77,8 +77,8 @@ def run_page(run: RunDirectory, summary: RunSummary, metrics: Metrics) -> str:
         shares=share_charts(summary, view),
         rejects=_shares("Reject reasons", summary["rejected"], view) if summary["rejected"] else None,
         rejected=_first_rejects(run.commits()),
-        tree=lineage(run.commits(), spec.examples, view, total),
-        map=text_map({row: rows[row] for row in sorted(mapped & rows.keys())}, pairs, view, total),
+        tree=plot_lineage(run.commits(), spec.examples, view, total),
+        map=plot_text_map({row: rows[row] for row in sorted(mapped & rows.keys())}, pairs, view, total),
         near=near,
         pairs=[
             (
@@ -173,7 +173,7 @@ def shortcut_chart(metrics: Metrics) -> Chart:
     return Chart("Shortcuts", bars, note)
 
 
-def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int) -> Plot:
+def plot_lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int) -> Plot:
     """A plot of the first rows, whose distance from its center is their depth.
 
     The center is the formatting example; several of them are around an empty center. Rows that waited for the
@@ -231,7 +231,7 @@ def _radial(parents: Mapping[str, str]) -> dict[str, tuple[float, float]]:
     }
 
 
-def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> tuple[list[Pair], str]:
+def find_near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> tuple[list[Pair], str]:
     """The pairs of each row (its inputs) and the most similar earlier one, and a sentence about them.
 
     Pairs are left out if their similarity is more than `BELOW_NEAR` below the threshold.
@@ -254,7 +254,9 @@ def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> tuple[
     return pairs[:MAX_PAIRS], note
 
 
-def text_map(rows: Mapping[int, Mapping[str, Json]], pairs: Sequence[Pair], view: RowView, total: int) -> Plot | None:
+def plot_text_map(
+    rows: Mapping[int, Mapping[str, Json]], pairs: Sequence[Pair], view: RowView, total: int
+) -> Plot | None:
     """The texts in two dimensions, similar ones close to each other (t-SNE of TF-IDF); None if there are too few.
 
     Lines join the pairs of near-duplicates.

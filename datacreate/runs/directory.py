@@ -338,9 +338,9 @@ class RunDirectory:
         """Write train.jsonl and, with a corpus, sources.jsonl; returns how many rows are about each passage."""
         passages, rows_of_passages = None, Counter[Passage]()
         if config.spec.corpus:
-            from datacreate.corpus.passages import stored_passages
+            from datacreate.corpus.passages import open_stored_passages
 
-            passages = stored_passages(self.passages_path, config.spec.seed, config.spec.corpus)
+            passages = open_stored_passages(self.passages_path, config.spec.seed, config.spec.corpus)
         with contextlib.ExitStack() as stack:
             paths = [self.sources_path, self.train_path] if passages else [self.train_path]  # replaced from the last on
             parts = [stack.enter_context(atomic_replacement(path)) for path in paths]

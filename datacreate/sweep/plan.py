@@ -267,7 +267,7 @@ class SweepPlan(Settings):
     @field_validator("generators", "encoders")
     @classmethod
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        options = engine_options(info.data.get("create", {}))
+        options = select_engine_options(info.data.get("create", {}))
         served = info.field_name == "generators" and options.uses_remote_servers
         models = tuple(_model(name, info, check=not served) for name in names)
         if len({short_name(name) for name in models}) < len(set(models)):
@@ -320,7 +320,7 @@ class SweepPlan(Settings):
         return self
 
 
-def engine_options(create: dict[str, Any]) -> RunEngineOptions:
+def select_engine_options(create: dict[str, Any]) -> RunEngineOptions:
     """The engine options among these options of `create`."""
     names = RunEngineOptions.model_fields
     return RunEngineOptions(**{name: value for name, value in create.items() if name in names})

@@ -22,7 +22,7 @@ from typing import Literal
 from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines import EngineOptions, RunEngineOptions
-from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_local_servers, resolve_checkpoint
 from datacreate.errors import (
     OTHER_WRITER,
     RESUMABLE,
@@ -41,7 +41,7 @@ from datacreate.settings import as_arguments
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.sweep.cells import Step, SweepCell, build_cells
 from datacreate.sweep.folder import SweepFolder, run_process
-from datacreate.sweep.plan import SweepPlan, engine_options, short_name
+from datacreate.sweep.plan import SweepPlan, select_engine_options, short_name
 
 COMMAND = (sys.executable, "-m", "datacreate")
 
@@ -131,7 +131,7 @@ class Sweep:
         for needed, name in dict.fromkeys(need for step in steps for need in step.needs):
             try:
                 if needed == "model":
-                    resolve_checkpoint(name, engine_options(self.plan.create))
+                    resolve_checkpoint(name, select_engine_options(self.plan.create))
                 elif needed == "encoder":
                     resolve(name, "encoder")
                 else:
@@ -206,7 +206,7 @@ class _SweepExecution:
         by_cell = {cell: [s for s in self._sweep.unfinished(cell) if s.generator == generator] for cell in self._cells}
         cells = [cell for cell, steps in by_cell.items() if steps]
         steps = list(chain.from_iterable(by_cell.values()))
-        options = engine_options(self._plan.create)
+        options = select_engine_options(self._plan.create)
         if options.uses_remote_servers:
             self._run_cells(cells, [Resources()] * max_parallel, generator)
         elif len(steps) < 2 or "adapter" in self._plan.create:  # each step starts its own
@@ -215,7 +215,7 @@ class _SweepExecution:
             count = sum(step.examples for step in steps)
             models = tuple(dict.fromkeys(name for step in steps for needed, name in step.needs if needed == "model"))
             try:
-                with shared_servers(models, options, count, self._sweep.out, self._notify) as servers:
+                with start_shared_servers(models, options, count, self._sweep.out, self._notify) as servers:
                     self._run_cells(cells, [servers] * max_parallel, generator)
             except (EngineError, CheckpointError) as error:
                 if error.exit_code == RESUMABLE:
@@ -311,7 +311,7 @@ class _SweepExecution:
 
 
 @contextmanager
-def shared_servers(
+def start_shared_servers(
     models: Sequence[str], options: RunEngineOptions, count: int, logs: Path, notify: Notify
 ) -> Iterator[Resources]:
     """Servers of the models, which are stopped at the end of the block.
@@ -328,7 +328,7 @@ def shared_servers(
         started = []
         for model in sharing:
             log = logs / f"server-{short_name(model.checkpoint.name)}.log"
-            servers = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
+            servers = make_local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
             stack.callback(servers.stop)
             servers.start()
             started.append(servers.addresses())

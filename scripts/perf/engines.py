@@ -32,7 +32,7 @@ from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.creation.loop import create
 from datacreate.engines import EngineOptions
 from datacreate.engines.engine import Workload
-from datacreate.engines.factory import LocalModel, make_client, server_commands
+from datacreate.engines.factory import LocalModel, make_client, make_server_commands
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, Request
 from datacreate.engines.server_sources import LocalServer
@@ -117,7 +117,7 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
 def running(model: str, options: EngineOptions) -> Iterator[str]:
     """A server of the model, as `create` starts it; its address."""
     with tempfile.TemporaryDirectory() as folder:
-        [command] = server_commands(LocalModel(resolve(model, "instruct"), options), Workload())
+        [command] = make_server_commands(LocalModel(resolve(model, "instruct"), options), Workload())
         server = LocalServer(command, "", Path(folder, "log"))
         server.launch()
         try:

@@ -10,8 +10,8 @@ import pytest
 
 from datacreate.benchmarks import (
     SPLITS,
-    benchmarks_in,
     find_benchmark,
+    find_benchmarks_in,
     formatting_examples,
     has_split,
     import_benchmark,
@@ -130,7 +130,7 @@ def test_the_papers_files_have_the_papers_counts(home: Path, pytestconfig: pytes
     folder = pytestconfig.rootpath.parent / "shared" / "benchmarks"
     if not folder.is_dir():
         pytest.skip("the paper's files are not beside this checkout")
-    reports = {each.name: import_benchmark(each, folder) for each in benchmarks_in(folder)}
+    reports = {each.name: import_benchmark(each, folder) for each in find_benchmarks_in(folder)}
     assert list(reports) == list(load_registry())
     missing = {(name, s.split) for name, report in reports.items() for s in report.splits if not s.findings}
     assert missing == {("piqa", "train"), ("boolq_open", "train")}

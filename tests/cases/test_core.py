@@ -13,7 +13,7 @@ import pytest
 from datacreate.commands.filter_rows import FilterConfig, filter_rows
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import ExampleError, UsageError
-from datacreate.finetuning.training_rows import read_source, training_set
+from datacreate.finetuning.training_rows import make_training_set, read_source
 from datacreate.formats import FormatOptions
 from datacreate.formats.candidate import Candidate, validate_example
 from datacreate.formats.example import Example, FieldPath
@@ -218,7 +218,7 @@ def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
     rows[5]["choices"] = {"text": ["ruler", "barometer"], "label": ["A", "B"]}
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
-    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    training = make_training_set([read_source(str(rows_file(tmp_path, rows)))])
     assert training.head.classes == 4
     assert [example.answer_index for example in training.examples] == [i % 4 for i in range(12) if i != 5]
     assert training.examples[1].options == ("ruler", "barometer", "scale", "clock")
@@ -231,7 +231,7 @@ def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) 
     rows[7] |= {"choices": [*MMLU["choices"], "Ceres"], "answer": option_keys(first, 5)[4]}  # type: ignore[misc]
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
-    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    training = make_training_set([read_source(str(rows_file(tmp_path, rows)))])
     assert [example.answer_index for example in training.examples] == [(i + 1) % 4 for i in range(12) if i != 7]
 
 
@@ -243,7 +243,7 @@ def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> 
     labels = infer_from_rows(rows, FormatOptions()).schema["properties"]["labels"]
     assert labels["items"] == {"enum": ["air", "land", "sea"]}
     with pytest.raises(UsageError, match="no field is recognized as the label of a row"):
-        training_set([read_source(str(file))])
+        make_training_set([read_source(str(file))])
 
 
 LETTERS: dict[str, Any] = {"question": "Which flies?", "answer": "B"}
@@ -356,8 +356,8 @@ def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:
     rows = [
         {"instruction": "Give the topic.", "input": f"harbour {i}", "output": ("sea", "land")[i % 2]} for i in range(8)
     ]
-    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    training = make_training_set([read_source(str(rows_file(tmp_path, rows)))])
     assert [example.text for example in training.examples] == [row["input"] for row in rows]
     rows[3]["instruction"] = "Name the topic."
-    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    training = make_training_set([read_source(str(rows_file(tmp_path, rows)))])
     assert training.examples[3].text == "instruction: Name the topic.\ninput: harbour 3"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import DatacreateError
-from datacreate.finetuning.training_rows import read_source, training_set
+from datacreate.finetuning.training_rows import make_training_set, read_source
 from datacreate.formats import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
@@ -145,7 +145,7 @@ def test_filter_and_train_read_the_same_rows(tmp_path: Path, name: str) -> None:
     ended = run("filter", tmp_path / name, "--near", "off", "--out", tmp_path / "new" / "out.jsonl")
     assert ended.code == 0, ended.err
     assert read(tmp_path / "new" / "out.jsonl") == tickets(30)
-    training = training_set([read_source(str(tmp_path / name))])
+    training = make_training_set([read_source(str(tmp_path / name))])
     assert (len(training.examples), training.head.names) == (30, ("door", "lift"))
 
 

@@ -47,7 +47,7 @@ def test_invalid_settings_are_one_line(
 ) -> None:
     if words[0] == "--":  # for vLLM's server
         monkeypatch.setattr(factory, "choose_engine", lambda *_: VLLM)
-        monkeypatch.setattr(factory, "server_commands", lambda *_, **__: pytest.fail("the model is converted"))
+        monkeypatch.setattr(factory, "make_server_commands", lambda *_, **__: pytest.fail("the model is converted"))
     ended = typed("serve", "--model", str(tiny_gguf), *words)
     assert (ended.code, says in ended.failure) == (2, True), ended.err
     assert "starting llama.cpp" not in ended.err
@@ -70,7 +70,7 @@ def test_the_engine_is_that_of_a_small_run(tiny_gguf: Path, monkeypatch: pytest.
     def commands(model: LocalModel, work: Workload) -> None:
         raise EngineError(f"chosen: {model.options.engine}")
 
-    monkeypatch.setattr(factory, "server_commands", commands)
+    monkeypatch.setattr(factory, "make_server_commands", commands)
     assert typed("serve", "--model", str(tiny_gguf)).failure.endswith("chosen: llamacpp")
 
 
@@ -95,7 +95,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def start(script: str, *more: str, host: str = "127.0.0.1") -> AbstractContextManager[LocalServer]:
         monkeypatch.setattr(factory, "choose_engine", lambda *_: VLLM)
         command = ServerCommand(VLLM, "tiny", (sys.executable, "-c", script), {}, 4)
-        monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
+        monkeypatch.setattr(factory, "make_server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
         address = {"host": host, "register_dir": tmp_path / "servers"}
         return start_shared_server(checkpoint, EngineOptions(), more, lambda _: None, **address)

@@ -17,7 +17,7 @@ from datacreate import hardware
 from datacreate.checkpoints.checkpoint import Adapter, Checkpoint, resolve, with_adapter
 from datacreate.checkpoints.presets import Preset, ServerSettings, load_presets
 from datacreate.engines.engine import Workload
-from datacreate.engines.factory import choose_engine, gpu_groups
+from datacreate.engines.factory import choose_engine, group_gpus
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, UsageError
@@ -163,7 +163,7 @@ def test_a_gpu_gets_as_many_requests_as_vllm_processes_by_default(
     gpus: list[str], visible: str, slots: int, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: "\n".join(gpus) + "\n")
+    monkeypatch.setattr(hardware, "run_nvidia_smi", lambda *_: "\n".join(gpus) + "\n")
     assert VLLM.command(safetensors, ServerSettings(), Workload()).slots == slots
     assert VLLM.command(safetensors, ServerSettings(max_num_seqs=7), Workload()).slots == 7
 
@@ -281,12 +281,12 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
 
 def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
-    assert gpu_groups("auto", 2) == [("0", "1"), ("2", "3")]
-    assert gpu_groups(3, 1) == [("0",), ("1",), ("2",)]
-    assert gpu_groups(1, 1) == [()]
+    assert group_gpus("auto", 2) == [("0", "1"), ("2", "3")]
+    assert group_gpus(3, 1) == [("0",), ("1",), ("2",)]
+    assert group_gpus(1, 1) == [()]
     with pytest.raises(UsageError, match=r"--replicas 6 needs 6 GPUs .*, only 5 can be used; use at most 5, or add"):
-        gpu_groups(6, 1)
+        group_gpus(6, 1)
     with pytest.raises(UsageError, match=r"--replicas 2 needs 8 GPUs \(4 for each server: .*; use at most 1, or add"):
-        gpu_groups(2, 4)
+        group_gpus(2, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpu_groups("auto", 1) == [()]
+    assert group_gpus("auto", 1) == [()]

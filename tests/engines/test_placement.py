@@ -22,7 +22,7 @@ from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.checkpoints.presets import ServerSettings, find_preset
 from datacreate.engines import EngineOptions, factory
 from datacreate.engines.engine import GpuNeed, ServerCommand, Workload
-from datacreate.engines.factory import LocalModel, local_servers, place_models, server_commands
+from datacreate.engines.factory import LocalModel, make_local_servers, make_server_commands, place_models
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, UsageError
 from datacreate.messages import Notify, no_notify
@@ -101,7 +101,7 @@ def placed(folder: Path, generator: str, verifier: str) -> list[str]:
         return ["do not fit"] * 2
     found = []
     for model, work in zip(models, where, strict=True):
-        commands = server_commands(model, work, "auto")
+        commands = make_server_commands(model, work, "auto")
         gpus = [command.environment.get("CUDA_VISIBLE_DEVICES", "all") for command in commands]
         first, last = (re.sub("GPU-", "", gpus[at]) for at in (0, -1))
         on = first if first == last else f"{first} … {last}"
@@ -131,7 +131,7 @@ def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, 
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
         LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(), only_scores=True),
     ]
-    servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
+    servers = make_local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
     with pytest.raises(EngineError) as refused:
         servers.start()
     assert str(refused.value) == (
@@ -150,7 +150,7 @@ def test_a_second_model_that_cannot_be_split_is_refused_before_the_first_server_
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
         LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(tensor_parallel_size=3), only_scores=True),
     ]
-    servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
+    servers = make_local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
     says = "^32B: --tensor-parallel-size 3 cannot split 40 heads, 8 of keys; .*--verifier-tensor-parallel-size"
     with pytest.raises(EngineError, match=says):
         servers.start()
@@ -180,7 +180,7 @@ def test_a_second_model_that_needs_more_gpus_is_refused_before_the_first_server_
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
         LocalModel(checkpoint(tmp_path, verifier), EngineOptions.of(**settings), only_scores=True),
     ]
-    servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
+    servers = make_local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
     with pytest.raises((EngineError, UsageError), match=problem):
         servers.start()
 
@@ -204,7 +204,7 @@ def test_no_larger_number_of_gpus_is_tried_than_a_model_needs(
 def command(model: Checkpoint, *, notify: Notify = no_notify, **settings: Any) -> ServerCommand:
     """The command of the only server of a model that is alone."""
     local = LocalModel(model, EngineOptions.of(**settings))
-    [only] = server_commands(local, Workload(notify=notify))
+    [only] = make_server_commands(local, Workload(notify=notify))
     return only
 
 

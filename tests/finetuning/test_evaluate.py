@@ -22,13 +22,13 @@ from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_
 from datacreate.finetuning.records import (
     HeadSpec,
     NameIndices,
-    models_at,
+    find_models,
     read_evaluation,
     read_model,
     read_predictions,
 )
 from datacreate.finetuning.train import train
-from datacreate.finetuning.training_rows import ClassificationExample, read_source, training_set
+from datacreate.finetuning.training_rows import ClassificationExample, make_training_set, read_source
 from datacreate.formats import FormatOptions
 from datacreate.formats.task_format import read_format
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
@@ -269,7 +269,7 @@ def test_a_missing_benchmark_is_left_out_unless_it_is_named(models: Path) -> Non
 def test_a_damaged_model_is_one_line(models: Path) -> None:
     folder = models / "creak" / "seed-1"
     shutil.copytree(folder, models / "creak" / "seed-1-backup")
-    assert models_at(models / "creak") == models_at(folder) == [folder]
+    assert find_models(models / "creak") == find_models(folder) == [folder]
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=f"{folder}: cannot be loaded") as caught:
@@ -367,7 +367,7 @@ def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -
         words = {"instruction": "Classify.", "premise": f"it is {number}", "hypothesis": f"so {number}"}
         return {**words, "label": ("yes", "no", "maybe")[number % 3], **more}
 
-    learned = training_set([read_source(str(write_rows(tmp_path / "train.jsonl", [row(n) for n in range(60)])))])
+    learned = make_training_set([read_source(str(write_rows(tmp_path / "train.jsonl", [row(n) for n in range(60)])))])
     known = [read_format(document) for document in learned.formats]
     more = [row(n, genre=f"fiction of {n}", guess=("no", "yes")[n % 2]) for n in range(9)]
     test = write_rows(tmp_path / "test.jsonl", more)

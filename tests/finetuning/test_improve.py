@@ -17,15 +17,15 @@ from transformers import PreTrainedModel
 from datacreate.commands.improve import (
     ImproveConfig,
     PredictedRow,
-    creation_config,
-    hard_rows,
+    choose_hard_rows,
+    make_creation_config,
     prepare_improve,
     read_improve_inputs,
 )
 from datacreate.creation.loop import create
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
-from datacreate.finetuning.training_rows import read_source, training_set
+from datacreate.finetuning.training_rows import make_training_set, read_source
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
@@ -114,7 +114,7 @@ def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
     questions = [row["question"] for row in (*before, *examples(new))]
     assert len(set(questions)) == 80
 
-    both = training_set([read_source(str(path)) for path in (old, new)])
+    both = make_training_set([read_source(str(path)) for path in (old, new)])
     assert len(both.examples) == 80
     assert both.condition.name == "improved+tree"
     assert both.condition.example == first.examples_id
@@ -198,7 +198,7 @@ def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
     for path in paths:
         shutil.copytree(runs["options"], path)
     config = improving(paths, tmp_path / "new", encoder, model)
-    creation = creation_config(config, examples(paths[0])[:2])
+    creation = make_creation_config(config, examples(paths[0])[:2])
     assert creation.decontaminate == tuple(str(tmp_path / path) for path in paths)
 
     parents_path = config.directory.parents_path
@@ -229,7 +229,7 @@ def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_o
     ]
 
     def names(count: int, *, balanced: bool) -> list[Any]:
-        return [row.values["id"] for row in hard_rows(rows, count, balanced=balanced)]
+        return [row.values["id"] for row in choose_hard_rows(rows, count, balanced=balanced)]
 
     assert names(4, balanced=False) == ["clearly missed", "missed", "not verified", "uncertain"]
     assert names(4, balanced=True) == ["not verified", "clearly missed", "sure no", "missed"]
@@ -272,7 +272,7 @@ def test_the_test_sets_of_the_run_are_looked_for_before_students_are_trained(
     assert not recorder.steps
     without = {"model": model, "decontaminate": ("none",)}
     config = improving(tmp_path / "run", new, encoder, model, create=without)
-    assert creation_config(config, choices(2)).decontaminate == (str(tmp_path / "run"),)
+    assert make_creation_config(config, choices(2)).decontaminate == (str(tmp_path / "run"),)
 
 
 def test_the_command_shows_what_it_would_do_and_does_it(

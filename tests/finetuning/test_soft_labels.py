@@ -14,7 +14,13 @@ from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.train import TrainConfig, prepare, train
-from datacreate.finetuning.training_rows import ClassificationExample, Source, read_source, soft_label, training_set
+from datacreate.finetuning.training_rows import (
+    ClassificationExample,
+    Source,
+    make_training_set,
+    read_source,
+    soft_label,
+)
 from datacreate.finetuning.trials import make_trainer
 from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat
@@ -78,7 +84,7 @@ def test_the_loss_is_the_cross_entropy_with_the_probabilities(
     family: str,
 ) -> None:
     set_probabilities(unsure)
-    rows = training_set([read_source(str(runs[head]), with_verifier_probabilities=True)])
+    rows = make_training_set([read_source(str(runs[head]), with_verifier_probabilities=True)])
     folder = Path(encoder_of(family))
     model = load_with_head(folder, rows.head).eval()
     inputs = inputs_of(folder, rows, Hyperparameters(soft_labels=True))
@@ -112,12 +118,12 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
 ) -> None:
     set_probabilities(unsure)
     sources = [read_source(name, with_verifier_probabilities=True) for name in ("csqa", str(runs["options"]))]
-    rows = training_set(sources)
+    rows = make_training_set(sources)
     assert [one.probabilities is None for one in rows.examples[:202]] == [*[True] * 201, False]
-    hard = training_set([read_source(source.name) for source in sources])
+    hard = make_training_set([read_source(source.name) for source in sources])
     assert rows.condition.name == "human+tree (soft labels)"
     assert rows.condition.model_copy(update={"name": "human+tree"}) == hard.condition
-    assert training_set(sources, condition="mine").condition.name == "mine (soft labels)"
+    assert make_training_set(sources, condition="mine").condition.name == "mine (soft labels)"
 
 
 def test_validation_rows_are_judged_by_the_most_probable_answer(
@@ -156,7 +162,7 @@ def test_damaged_probabilities_are_named(
     set_probabilities(lambda *_: damaged)
     source = read_source(str(runs["labels"]), with_verifier_probabilities=True)
     with pytest.raises(TrainingError, match=f"^{source.name}: the verifier's probabilities .* create it again$"):
-        training_set([source])
+        make_training_set([source])
 
 
 def test_sources_without_probabilities_are_refused_in_one_line(

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import HeadSpec
-from datacreate.finetuning.train import held_out_splits
-from datacreate.finetuning.training_rows import ClassificationExample, TrainingSet, read_source, training_set
+from datacreate.finetuning.train import make_held_out_splits
+from datacreate.finetuning.training_rows import ClassificationExample, TrainingSet, make_training_set, read_source
 from datacreate.formats import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
@@ -32,7 +32,7 @@ PASSAGE: Row = CLAIM | {"context": "An apple is a fruit that grows on trees, and
 
 
 def rows_of(*sources: object, **changes: Any) -> TrainingSet:
-    return training_set([read_source(str(source)) for source in sources], **changes)
+    return make_training_set([read_source(str(source)) for source in sources], **changes)
 
 
 def test_the_condition_of_a_run_has_the_settings_that_made_its_rows(home: Path, tmp_path: Path, model: str) -> None:
@@ -118,8 +118,8 @@ def test_a_human_sample_beside_created_rows_is_the_one_without_them(
     human = read_source("csqa")
     sample, created = human.sample(50, 7), read_source("./csqa")
     assert (human.is_human, created.is_human) == (True, False)
-    alone, both = training_set([human], count=50, sample_seed=7), training_set([sample, created])
-    assert training_set([sample]).condition == alone.condition
+    alone, both = make_training_set([human], count=50, sample_seed=7), make_training_set([sample, created])
+    assert make_training_set([sample]).condition == alone.condition
     assert ([e.values for e in both.examples[:50]], both.condition.full) == ([e.values for e in alone.examples], False)
     assert both.condition.name == "human+random"
     with pytest.raises(UsageError, match=r"^--human-count 201: csqa has 200 train rows"):
@@ -131,8 +131,8 @@ def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObje
     source = source_of(choices(total, 2), "multiple_choice")
     many = data.draw(st.integers(1, total))
     few = data.draw(st.integers(1, many))
-    larger = training_set([source], count=many, sample_seed=seed)
-    smaller = training_set([source], count=few, sample_seed=seed)
+    larger = make_training_set([source], count=many, sample_seed=seed)
+    smaller = make_training_set([source], count=few, sample_seed=seed)
     assert larger.examples[:few] == smaller.examples
     assert len(set(larger.examples)) == many
     assert (smaller.condition.count, smaller.condition.full) == (few, False)
@@ -216,7 +216,7 @@ def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
     rows = [{"comment": "bad", "mood": "low"}, {"comment": "good", "mood": "high"}, {"comment": "so-so", "mood": "mid"}]
     options = FormatOptions(labels={"mood": "low,mid,high"})
     source = read_source(str(write_rows(tmp_path / "rows.jsonl", rows)), options=options)
-    found = training_set([source])
+    found = make_training_set([source])
     assert found.head.names == ("low", "mid", "high")
     assert [(q.text, q.answer_index) for q in found.examples] == [("bad", 0), ("good", 2), ("so-so", 1)]
 
@@ -265,8 +265,8 @@ def test_each_row_is_held_out_once_and_families_stay_on_one_side_unless_they_are
     families = ["root" if place < large * total else str(place // size) for place in range(total)]
     rng.shuffle(families)
     rows = examples([rng.randrange(3) for _ in range(total)], families)
-    splits = held_out_splits(rows, head, 10)
-    assert splits == held_out_splits(rows, head, 10)
+    splits = make_held_out_splits(rows, head, 10)
+    assert splits == make_held_out_splits(rows, head, 10)
     assert sorted(chain.from_iterable(held for _, held in splits)) == list(range(total))
     for kept, held in splits:
         assert sorted(kept + held) == list(range(total))
@@ -279,7 +279,7 @@ def test_each_row_is_held_out_once_and_families_stay_on_one_side_unless_they_are
 def test_labels_keep_their_shares(total: int, share: float, rng: Random) -> None:
     answers = [int(place < share * total) for place in range(total)]
     rng.shuffle(answers)
-    for _, held in held_out_splits(examples(answers, range(total)), LABELS, 10):
+    for _, held in make_held_out_splits(examples(answers, range(total)), LABELS, 10):
         assert abs(Counter(answers[i] for i in held)[1] / len(held) - sum(answers) / total) <= 1.5 / len(held)
 
 
@@ -295,7 +295,7 @@ def test_labels_keep_their_shares(total: int, share: float, rng: Random) -> None
 def test_splits_stay_those_of_the_published_results(head: HeadSpec, size: int, digest: str) -> None:
     """The figures in docs/results.md were measured with these."""
     rows = examples([place * 7 % 13 % 3 for place in range(200)], [place // size for place in range(200)])
-    held = [split.held_out for split in held_out_splits(rows, head, 10)]
+    held = [split.held_out for split in make_held_out_splits(rows, head, 10)]
     assert hashlib.sha256(json.dumps(held).encode()).hexdigest()[:16] == digest
 
 
@@ -303,17 +303,17 @@ def test_a_created_set_and_its_file_are_split_alike_row_by_row(tmp_path: Path, m
     make(tmp_path / "run", model, count=60)
     file = rows_of(tmp_path / "run" / "train.jsonl")
     alone = [replace(example, family=str(row)) for row, example in enumerate(file.examples)]
-    assert held_out_splits(file.examples, file.head, 10) == held_out_splits(alone, file.head, 10)
+    assert make_held_out_splits(file.examples, file.head, 10) == make_held_out_splits(alone, file.head, 10)
 
 
 def test_rows_of_a_file_with_equal_texts_stay_on_one_side(tmp_path: Path) -> None:
     rows = [{"text": f"Text number {n % 100}{'.' * (n < 100)}", "label": "ab"[n % 2]} for n in range(200)]
     found = rows_of(write_rows(tmp_path / "rows.jsonl", rows))
-    for kept, held in held_out_splits(found.examples, found.head, 10):
+    for kept, held in make_held_out_splits(found.examples, found.head, 10):
         assert {row % 100 for row in kept} & {row % 100 for row in held} == set()
 
 
 def test_a_rare_label_leaves_the_others_stratified() -> None:
     answers = [0] * 150 + [1] * 50 + [2]
-    for _, held in held_out_splits(examples(answers, range(201)), LABELS, 10):
+    for _, held in make_held_out_splits(examples(answers, range(201)), LABELS, 10):
         assert sum(answers[row] == 1 for row in held) == 5

@@ -16,7 +16,7 @@ from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.finetuning.training_rows import training_set
+from datacreate.finetuning.training_rows import make_training_set
 from datacreate.finetuning.trials import make_trainer
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import choices, claims, source_of, write_rows
@@ -52,7 +52,7 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
     soft_labels = [(0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)] * 8 if soft else None
     source = source_of(rows, format_name, soft_labels)
     hyperparameters = Hyperparameters(batch_size=8, epochs=1, soft_labels=soft)
-    inputs = inputs_of(encoder, training_set([source]), hyperparameters, device_batch_size)
+    inputs = inputs_of(encoder, make_training_set([source]), hyperparameters, device_batch_size)
     set_seed(1)
     trainer = make_trainer(inputs, load_with_head(encoder, inputs.training.head), 1, 1e-3, folder)
     trainer.args.max_grad_norm = 0
@@ -77,7 +77,7 @@ def test_a_step_has_the_batch_size_and_no_copies_of_the_model_on_a_machine_with_
         return found
 
     monkeypatch.setattr(real, "func", on_four_gpus)
-    rows = training_set([source_of(claims(8), "yes_no_closed_book")])
+    rows = make_training_set([source_of(claims(8), "yes_no_closed_book")])
     inputs = inputs_of(Path(encoder), rows, Hyperparameters(batch_size=batch), device_batch)
     model = load_with_head(Path(encoder), inputs.training.head)
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)

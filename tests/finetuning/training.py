@@ -12,7 +12,7 @@ from typing import Any
 from datacreate.engines.request import Completion, Request
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainedModel
-from datacreate.finetuning.train import PreparedTraining, TrainConfig, encode_inputs, train, training_spec
+from datacreate.finetuning.train import PreparedTraining, TrainConfig, encode_inputs, make_training_spec, train
 from datacreate.finetuning.training_rows import TrainingSet
 from datacreate.finetuning.trials import TrialInputs
 from datacreate.messages import Progress
@@ -45,7 +45,7 @@ def inputs_of(
     encoder: Path, rows: TrainingSet, hyperparameters: Hyperparameters, device_batch_size: int = 16
 ) -> TrialInputs:
     """The inputs of a trial without validation rows."""
-    prepared = PreparedTraining(*training_spec(rows, str(encoder), hyperparameters), rows.examples, ())
+    prepared = PreparedTraining(*make_training_spec(rows, str(encoder), hyperparameters), rows.examples, ())
     return encode_inputs(prepared, device_batch_size)
 
 

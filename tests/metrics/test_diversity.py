@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.text_normalization import words
-from datacreate.metrics.diversity import MAX_PAIRED, MAX_TEXTS, diversity, vendi_score, word_overlap
+from datacreate.metrics.diversity import MAX_PAIRED, MAX_TEXTS, measure_diversity, vendi_score, word_overlap
 from tests.metrics.rows import sentence
 
 
 def test_by_hand() -> None:
-    metrics = diversity(["The cat sat.", "the cat ran", "a dog"], examples=["the cat"])
+    metrics = measure_diversity(["The cat sat.", "the cat ran", "a dog"], examples=["the cat"])
     assert metrics is not None
     assert metrics.mean_words == pytest.approx(8 / 3)
     assert metrics.distinct_1 == pytest.approx(6 / 8)  # the, cat, sat, ran, a, dog
@@ -37,7 +37,7 @@ def test_vendi_counts_texts_that_have_nothing_in_common() -> None:
 def test_a_set_with_more_repeats_is_less_diverse_by_every_metric() -> None:
     rng = random.Random(1)
     fresh = [sentence(rng) for _ in range(120)]
-    high, low = diversity(fresh), diversity([fresh[n % 10] for n in range(120)])
+    high, low = measure_diversity(fresh), measure_diversity([fresh[n % 10] for n in range(120)])
     assert high is not None
     assert low is not None
     assert (high.distinct_3 or 0) > (low.distinct_3 or 0)
@@ -49,7 +49,7 @@ def test_a_set_with_more_repeats_is_less_diverse_by_every_metric() -> None:
 @settings(max_examples=60)
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12))
 def test_metrics_of_any_texts_are_in_range(texts: list[str]) -> None:
-    metrics = diversity(texts, examples=texts[:1])
+    metrics = measure_diversity(texts, examples=texts[:1])
     if metrics is None:
         assert not any(map(words, texts))
         return
@@ -67,18 +67,18 @@ def test_metrics_of_any_texts_are_in_range(texts: list[str]) -> None:
 def test_large_sets_are_sampled() -> None:
     rng = random.Random(2)
     texts = [sentence(rng) for _ in range(1500)]
-    metrics = diversity(texts)
+    metrics = measure_diversity(texts)
     assert metrics is not None
     assert (metrics.texts, metrics.paired) == (MAX_TEXTS, MAX_PAIRED)
-    assert metrics == diversity(texts)
-    fewer = diversity(texts, count=60)
+    assert metrics == measure_diversity(texts)
+    fewer = measure_diversity(texts, count=60)
     assert fewer is not None
     assert (fewer.texts, fewer.paired) == (60, 60)
 
 
 def test_too_few_texts() -> None:
-    assert diversity([]) is None
-    assert diversity([" ", "\u2028"]) is None
-    alone = diversity(["one text"])
+    assert measure_diversity([]) is None
+    assert measure_diversity([" ", "\u2028"]) is None
+    alone = measure_diversity(["one text"])
     assert alone is not None
     assert (alone.self_bleu, alone.between, alone.vendi) == (None, None, pytest.approx(1))

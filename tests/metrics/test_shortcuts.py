@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.task_format import TaskFormat, read_format
-from datacreate.metrics.shortcuts import Shortcut, shortcuts
+from datacreate.metrics.shortcuts import Shortcut, measure_shortcuts
 from tests.metrics.rows import CHOICE, PASSAGE, STATEMENT, choice_rows, sentence, statement_rows
 
 Rows = list[dict[str, Any]]
 
 
 def measured(task_format: TaskFormat, rows: Rows, **settings: Any) -> dict[str, Shortcut]:
-    return {one.name: one for one in shortcuts(task_format, rows, **settings)}
+    return {one.name: one for one in measure_shortcuts(task_format, rows, **settings)}
 
 
 def warned(by_name: dict[str, Shortcut]) -> set[str]:
@@ -143,13 +143,16 @@ def test_clean_rows_raise_no_alarm(task_format: TaskFormat, make: Any, number: i
 
 
 def test_few_rows_one_label_one_family_and_free_text() -> None:
-    assert shortcuts(STATEMENT, statement_rows(19, 12)) == ()
-    assert shortcuts(STATEMENT, [row | {"label": True} for row in statement_rows(60, 12)]) == ()
+    assert measure_shortcuts(STATEMENT, statement_rows(19, 12)) == ()
+    assert measure_shortcuts(STATEMENT, [row | {"label": True} for row in statement_rows(60, 12)]) == ()
     labels = {"enum": [f"topic {n}" for n in range(20)]}
     fields = {"question": {"type": "string"}, "label": labels}
     topics = read_format({"type": "object", "properties": fields, "x-datacreate": {"roles": {"answer": "label"}}}, "t")
     rows = [{"question": f"Question {n} about {n % 7}?", "label": f"topic {n % 20}"} for n in range(60)]
-    assert (shortcuts(topics, rows[:59]), len(shortcuts(topics, rows))) == ((), 2)  # 3 rows of each label
+    assert (measure_shortcuts(topics, rows[:59]), len(measure_shortcuts(topics, rows))) == (
+        (),
+        2,
+    )  # 3 rows of each label
     by_name = measured(CHOICE, choice_rows(60, 13), families=["one"] * 60)
     assert set(by_name) == {"longest option", "words of the question"}  # nothing to cross-validate on
     document = {
@@ -158,7 +161,7 @@ def test_few_rows_one_label_one_family_and_free_text() -> None:
         "x-datacreate": {"roles": {"answer": "answer"}},
     }
     free = read_format(document, "free")
-    assert shortcuts(free, [{"question": f"q {n}", "answer": f"a {n}"} for n in range(50)]) == ()
+    assert measure_shortcuts(free, [{"question": f"q {n}", "answer": f"a {n}"} for n in range(50)]) == ()
 
 
 texts = st.text(max_size=12) | st.sampled_from(["[bold]", "\u2028", "مرحبا", "日本語", "🙂" * 3, "x" * 60_000])
@@ -179,7 +182,7 @@ def test_scores_of_any_texts_are_shares(rows: list[tuple[str, list[str], int]]) 
         {"question": question, "context": None, "options": ["True", "False"], "label": at % 2 == 0}
         for question, _, at in rows
     ]
-    for one in (*shortcuts(CHOICE, made), *shortcuts(STATEMENT, closed)):
+    for one in (*measure_shortcuts(CHOICE, made), *measure_shortcuts(STATEMENT, closed)):
         assert 0 <= one.score <= 1 + 1e-9
         assert 0 < one.chance <= 0.5
 

@@ -17,7 +17,7 @@ from datacreate.creation.run_metrics import measure_run
 from datacreate.engines.request import Completion, Request
 from datacreate.messages import safe_text
 from datacreate.reporting.render import as_page
-from datacreate.reporting.run_page import run_page
+from datacreate.reporting.run_page import make_run_page
 from datacreate.runs.directory import RunDirectory
 from tests.reporting.sample import HOSTILE, sample_report
 from tests.support.making import make
@@ -75,7 +75,7 @@ def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
 
     make(run := tmp_path / "<b>run<b>", model, script, example=example, labels={"label": ",".join(labels)}, count=40)
     directory, page = RunDirectory(run), tmp_path / "page.html"
-    text = run_page(directory, directory.summary(), measure_run(directory))
+    text = make_run_page(directory, directory.summary(), measure_run(directory))
     page.write_text(text, encoding="utf-8", errors="backslashreplace")
     dom, console = browse(page)
     assert console == []

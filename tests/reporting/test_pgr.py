@@ -10,7 +10,7 @@ import pytest
 from datacreate.finetuning.statistics import mean_estimate
 from datacreate.intervals import IntervalEstimate
 from datacreate.reporting.build import build_report
-from datacreate.reporting.pgr import learning_curves, rows_to_match
+from datacreate.reporting.pgr import make_learning_curves, rows_to_match
 from datacreate.reporting.render import as_markdown, as_page
 from datacreate.reporting.results import ConditionResult, MeanPGR, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
@@ -116,7 +116,7 @@ def test_learning_curves_and_the_rows_that_match_human_rows(tmp_path: Path) -> N
         trained(tmp_path, "tree", tree, count)
         trained(tmp_path, "naive", naive, count)
     (table,) = tables(tmp_path)
-    (curves,) = learning_curves(table.results)
+    (curves,) = make_learning_curves(table.results)
     assert rows_to_match(curves, "naive") == {100: None, 200: None}  # 50 human rows may be at chance
     assert rows_to_match(curves, "tree") == {100: 200, 200: None}
     text = as_markdown(build_report([tmp_path]))

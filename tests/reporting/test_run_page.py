@@ -11,7 +11,7 @@ import pytest
 
 from datacreate.creation.run_metrics import measure_run
 from datacreate.reporting import run_page
-from datacreate.reporting.run_page import RowView, lineage, near_pairs
+from datacreate.reporting.run_page import RowView, find_near_pairs, plot_lineage
 from datacreate.runs.directory import RunDirectory
 from tests.review.reviews import accept, review
 from tests.support.inprocess import typed
@@ -20,7 +20,7 @@ from tests.support.making import COMMONSENSE, NLI, NLI_LABELS, make
 
 def page_of(run: Path) -> str:
     directory = RunDirectory(run)
-    return run_page.run_page(directory, directory.summary(), measure_run(directory))
+    return run_page.make_run_page(directory, directory.summary(), measure_run(directory))
 
 
 def test_show_writes_the_page_and_replaces_an_older_one(tmp_path: Path, model: str) -> None:
@@ -76,13 +76,13 @@ def test_the_tree_has_a_line_for_each_example_to_its_parent(tmp_path: Path, mode
     make(tmp_path, model, count=60, strategy="tree")
     directory = RunDirectory(tmp_path)
     view = RowView(directory.read_config().format)
-    plot = lineage(directory.commits(), [COMMONSENSE], view, 60)
+    plot = plot_lineage(directory.commits(), [COMMONSENSE], view, 60)
     assert (len(plot.dots), len(plot.lines)) == (61, 60)
     center = plot.dots[0]
     from_center = [line for line in plot.lines if line[:2] == (center.x, center.y)]
     assert len(from_center) == directory.summary()["depths"]["1"]
     assert not any(dot.hollow for dot in plot.dots)
-    several = lineage(directory.commits(), [COMMONSENSE, {**COMMONSENSE, "question": "Another?"}], view, 60)
+    several = plot_lineage(directory.commits(), [COMMONSENSE, {**COMMONSENSE, "question": "Another?"}], view, 60)
     assert (len(several.dots), len(several.lines)) == (62, 62), "the examples are around the center"
     assert [dot.color for dot in several.dots[:2]] == [run_page.COLORS] * 2
 
@@ -94,8 +94,8 @@ def test_pairs_just_below_the_threshold() -> None:
         return (" ".join("other" if number in at else word for number, word in enumerate(words)),)
 
     rows: list[Any] = [changed(), changed(3), ("nothing like it",), changed(3, 8, 10, 12, 15)]
-    pairs, note = near_pairs(rows, 0.9)
+    pairs, note = find_near_pairs(rows, 0.9)
     assert [pair[:2] for pair in pairs] == [(1, 0)]
     assert 0.7 <= pairs[0][2] < 0.9
     assert "1 of the first 4 rows share at least 70%" in note
-    assert [pair[:2] for pair in near_pairs(rows, None)[0]] == [(1, 0), (3, 1)]
+    assert [pair[:2] for pair in find_near_pairs(rows, None)[0]] == [(1, 0), (3, 1)]

@@ -91,7 +91,7 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(run, "run_process", run_here)
     monkeypatch.setattr(run, "_CREATED_AT_ONCE", 1)  # `run_here` patches modules of this process
     monkeypatch.setattr(
-        run, "shared_servers", lambda *_: nullcontext(run.Resources())
+        run, "start_shared_servers", lambda *_: nullcontext(run.Resources())
     )  # steps have a scripted client each
     usual = {
         "benchmarks": ["creak"],

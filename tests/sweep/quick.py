@@ -28,10 +28,10 @@ COMMAND = (sys.executable, "-m", "tests.sweep.quick")
 
 
 def train(config: Any, progress: Any = None) -> list[Any]:
-    from datacreate.finetuning.training_rows import read_source, training_set
+    from datacreate.finetuning.training_rows import make_training_set, read_source
 
     sources = [read_source(source) for source in config.sources]
-    training_set(sources, count=config.count, sample_seed=config.sample_seed)
+    make_training_set(sources, count=config.count, sample_seed=config.sample_seed)
     for seed in config.seeds:
         folder = config.out / f"seed-{seed}"
         if not (folder / "model.json").exists():

@@ -20,7 +20,7 @@ from datacreate.errors import Stopped, StorageError
 from datacreate.sweep import run
 from datacreate.sweep.folder import run_process
 from datacreate.sweep.plan import load_plan
-from datacreate.sweep.run import Sweep, shared_servers
+from datacreate.sweep.run import Sweep, start_shared_servers
 from tests.support.scripted import answering
 from tests.support.servers import Handler, Server, _tests
 from tests.sweep.conftest import Bench, states
@@ -73,8 +73,8 @@ class Started:
 def started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
     with Server(script=by_prompt, model="writer", key="secret") as server:
         local = Started(server)
-        monkeypatch.setattr("datacreate.sweep.run.local_servers", lambda *_, **__: local)
-        monkeypatch.setattr("datacreate.sweep.run.shared_servers", shared_servers)
+        monkeypatch.setattr("datacreate.sweep.run.make_local_servers", lambda *_, **__: local)
+        monkeypatch.setattr("datacreate.sweep.run.start_shared_servers", start_shared_servers)
         monkeypatch.setattr("datacreate.sweep.run.run_process", run_process)
         yield local
         assert local.started == local.stopped

@@ -111,7 +111,7 @@ def test_servers_that_do_not_start_fail_the_sets_of_their_generator(
             raise error
         return nullcontext(sweep_run.Resources())
 
-    monkeypatch.setattr(sweep_run, "shared_servers", servers)
+    monkeypatch.setattr(sweep_run, "start_shared_servers", servers)
     plan: dict[str, Any] = {"conditions": ["human", "random"], "example_seeds": [1, 2], **READER}
     plan["generators"] = ["./models/writer", "./models/reader"]
     lines: list[str] = []
