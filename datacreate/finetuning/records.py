@@ -48,7 +48,7 @@ EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 
 
 class Record(FrozenModel, allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True):
-    """A document without NaN and infinite numbers."""
+    """The content of a JSON file, or of a part of it; a field with an alias has that name in the file."""
 
 
 class Condition(Record):
@@ -120,7 +120,7 @@ class Prediction(Record):
 
 
 class NameIndices:
-    """The indices of names, by which answers are found: by exact spelling, else without case, outer spaces and `.0`.
+    """Finds the index of the name that an answer spells: exactly, or but for case, outer spaces and `.0`.
 
     CSV files have texts such as `1.0`, where other files have numbers.
     """
@@ -139,7 +139,7 @@ class NameIndices:
         self.names.append(name)
 
     def find(self, answer: str) -> int | None:
-        """The index of the name that an answer is; None if it is none of them."""
+        """The index of the name that the answer spells; None if there is none."""
         return self._exact.get(answer, self._folded.get(self._fold(answer)))
 
     @staticmethod
@@ -165,7 +165,7 @@ class HeadSpec(Record):
         return len(self.names)
 
     def index(self, answer: str) -> int | None:
-        """The index of the name that an answer is (see `NameIndices`); None if it is none of them."""
+        """The index of the name that the answer spells (see `NameIndices`); None if there is none."""
         return _name_indices(self.names).find(answer)
 
     @property
@@ -190,10 +190,10 @@ class TrainingSpec(Record):
     """Everything that decides the models of a training, except their seeds."""
 
     condition: Condition
-    head: HeadSpec = Field(validation_alias="task", serialization_alias="task")  # in files
+    head: HeadSpec = Field(validation_alias="task", serialization_alias="task")
     encoder: str
     encoder_sha256: str
-    hyperparameters: Hyperparameters = Field(validation_alias="recipe", serialization_alias="recipe")  # in files, too
+    hyperparameters: Hyperparameters = Field(validation_alias="recipe", serialization_alias="recipe")
     selection: ModelSelection
     # Of the rows of the human dev split or the file, where they are used.
     validation_digest: str | None = Field(validation_alias=AliasChoices("validation_digest", "selection_digest"))

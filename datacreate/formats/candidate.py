@@ -69,8 +69,7 @@ class CopyChecks:
     """Finds examples that copy: an example in the prompt, a part of the passage, or an input as the answer or as
     another input.
 
-    A formatting example that copies the passage or an input shows that this is meant; it is then no reason for a
-    reject.
+    If a formatting example itself copies the passage or an input, such copies are not rejected.
     """
 
     def __init__(self, formatting_examples: Iterable[Mapping[str, Json]], task_format: TaskFormat) -> None:
