@@ -6,13 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datacreate.checkpoints.folder import (
-    check_loadable,
-    combined_sha256,
-    kept_files,
-    quick_hash,
-    read_json,
-)
+from datacreate.checkpoints.folder import check_loadable, combined_sha256, kept_files, quick_hash, read_json
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, dequantized, gguf_in, parts, read_gguf
 from datacreate.checkpoints.presets import HUB_ID, ModelKind, Preset, Thinking, find_sources, load_presets, preset_files
 from datacreate.checkpoints.pull import find_local

@@ -52,12 +52,7 @@ class Rule(StrEnum):
         RejectReason.ANSWER_NOT_IN_CONTEXT,
         "the answer must be a part of the context",
     )
-    OPTIONS_DIFFER = (
-        "options_differ",
-        ("options",),
-        RejectReason.DUPLICATE_OPTIONS,
-        "no two options may be the same",
-    )
+    OPTIONS_DIFFER = ("options_differ", ("options",), RejectReason.DUPLICATE_OPTIONS, "no two options may be the same")
     CHOSEN_DIFFERS = (
         "chosen_differs",
         ("answer", "rejected"),
@@ -70,12 +65,7 @@ class Rule(StrEnum):
         RejectReason.WRONG_TURNS,
         "after a system message, if any, the user must begin, and the assistant answer each message",
     )
-    ONE_TAG_PER_TOKEN = (
-        "one_tag_per_token",
-        ("inputs", "tags"),
-        RejectReason.WRONG_TAGS,
-        "each token must have a tag",
-    )
+    ONE_TAG_PER_TOKEN = ("one_tag_per_token", ("inputs", "tags"), RejectReason.WRONG_TAGS, "each token must have a tag")
     CALL_FITS_TOOL = (
         "call_fits_tool",
         ("answer", "tools"),
