@@ -80,20 +80,20 @@ def measure_shortcuts(
     groups = _groups(usable, ["\n".join(sorted(row.options)) if has_options else row.text for row in usable])
     has_folds = len(set(groups)) >= FOLDS
     if has_options:
-        counted = longest_option(usable), question_words(usable)
-        return (*counted, options_alone(usable, groups)) if has_folds else counted
+        counted = measure_longest_option(usable), measure_question_words(usable)
+        return (*counted, measure_options_alone(usable, groups)) if has_folds else counted
     if has_folds and 1 < len({row.right for row in usable}) <= len(usable) / _MIN_ROWS_OF_LABEL:
-        return length_alone(usable, groups), question_alone(usable, groups)
+        return measure_length_alone(usable, groups), measure_question_alone(usable, groups)
     return ()
 
 
-def longest_option(rows: Sequence[AnsweredQuestion]) -> Shortcut:
+def measure_longest_option(rows: Sequence[AnsweredQuestion]) -> Shortcut:
     """How often the right option has the most characters; a tie of t options counts 1/t."""
     credit = [_tie_credit([len(option.strip()) for option in row.options], row.right) for row in rows]
     return _scored("longest option", credit, rows, "the right option is the longest too often")
 
 
-def question_words(rows: Sequence[AnsweredQuestion]) -> Shortcut:
+def measure_question_words(rows: Sequence[AnsweredQuestion]) -> Shortcut:
     """How often the right option has the largest share of its words in the question; a tie of t options counts 1/t."""
     credit = []
     for row in rows:
@@ -105,7 +105,7 @@ def question_words(rows: Sequence[AnsweredQuestion]) -> Shortcut:
     return _scored("words of the question", credit, rows, warning)
 
 
-def options_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
+def measure_options_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
     """How often a classifier of the options' words picks the right option without the question."""
     group_of_option = [group for group, row in zip(groups, rows, strict=True) for _ in row.options]
     right = np.array([i == row.right for row in rows for i in range(len(row.options))], dtype=np.int64)
@@ -117,7 +117,7 @@ def options_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Sh
     return _scored("options alone", credit, rows, warning, groups)
 
 
-def length_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
+def measure_length_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
     """How often a small decision tree on the lengths of question and passage finds the label."""
     from sklearn.model_selection import cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
@@ -130,7 +130,7 @@ def length_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Sho
     return _scored("length alone", credit, rows, "the lengths alone give the label away", groups, labels)
 
 
-def question_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
+def measure_question_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
     """How often a classifier of the question's words finds the label; named `wording` if no row has a passage."""
     labels, word = _labels(rows), _most_telling_word(rows)
     credit = _predicted_from_words([row.text for row in rows], labels, groups, "predict") == labels
