@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from datacreate.formats.response import extract_json
-
 FinishReason = Literal["stop", "length", "error"]
 
 DEFAULT_THINKING = 2048  # tokens that a model may think before it answers, where no limit is given
@@ -117,7 +115,10 @@ def _schema_problem(
     request: Request, name: str, mismatch: str, completions: Sequence[Completion], *, may_be_truncated: bool
 ) -> str | None:
     """Why the completion does not follow the request's schema; `name` and `mismatch` are for messages."""
-    import jsonschema  # slow to import
+    # Slow to import, and the settings import this module.
+    import jsonschema
+
+    from datacreate.formats.response import extract_json
 
     [completion] = completions
     if completion.error:
