@@ -307,7 +307,7 @@ class ImproveInputs:
 def read_improve_inputs(config: ImproveConfig) -> ImproveInputs:
     """Read the rows, and find the encoder.
 
-    Raises what `read_source`, `training_set` and `resolve` raise, TrainingError if there are too few rows, and
+    Raises what `read_source`, `make_training_set` and `resolve` raise, TrainingError if there are too few rows, and
     UsageError if the directory of the new run holds another run.
     """
     directory = config.directory
