@@ -19,7 +19,7 @@ from datacreate.filters.near_index import NearIndex
 from datacreate.formats.example import Example, Json, field_text, shorten, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.metrics import Metrics
+from datacreate.metrics import NEAR_THRESHOLD, Metrics
 from datacreate.metrics.shortcuts import text_and_passage
 from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory
@@ -34,9 +34,8 @@ MAX_WORDS = 200  # longer texts share a bar of the lengths
 LENGTH_BARS = 15  # about this many bars of lengths
 MAX_REJECTS = 3  # texts shown for each reject reason
 
-USUAL_NEAR, BELOW_NEAR, MIN_NEAR = 0.7, 0.2, 0.05
-"""Threshold of near-duplicates if the filter is off; pairs are shown from this much below the threshold, and never
-below this similarity."""
+BELOW_NEAR, MIN_NEAR = 0.2, 0.05
+"""Pairs are shown from this much below the threshold of near-duplicates, and never below this similarity."""
 
 _CHARTS = ("labels", "attributes", "depth", "rejected")  # figures of the summary that the page has as charts
 _SIZE = 720.0  # width and height of a plot
@@ -236,7 +235,7 @@ def find_near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> t
 
     Pairs are left out if their similarity is more than `BELOW_NEAR` below the threshold.
     """
-    lowest = max(MIN_NEAR, (threshold or USUAL_NEAR) - BELOW_NEAR)
+    lowest = max(MIN_NEAR, (threshold or NEAR_THRESHOLD) - BELOW_NEAR)
     index, pairs, compared = NearIndex(lowest), list[Pair](), 0
     for row, inputs in enumerate(islice(rows, MAX_COMPARED)):
         if most_similar := index.match(inputs):
@@ -244,7 +243,7 @@ def find_near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> t
         index.add(inputs)
         compared = row + 1
     pairs.sort(key=lambda pair: (-pair.similarity, pair.later))
-    setting = f"--near {threshold:g}" if threshold else f"--near is off; try {USUAL_NEAR:g}"
+    setting = f"--near {threshold:g}" if threshold else f"--near is off; try {NEAR_THRESHOLD:g}"
     note = (
         f"{len(pairs):,} of the first {compared:,} rows share at least {lowest:.0%} of their word shingles with an "
         f"earlier row ({setting}). "
