@@ -17,7 +17,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from datacreate.commands import doctor, hardware
+from datacreate import hardware
+from datacreate.commands import doctor
 from datacreate.commands.doctor import Finding
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.support.inprocess import typed
