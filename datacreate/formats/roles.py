@@ -156,7 +156,7 @@ class Answers:
         return replace_field(values, self.roles.answer, answer)
 
     def with_options(self, values: Mapping[str, Json], order: Sequence[int]) -> dict[str, Json]:
-        """The example with its options in the order of these indices; an answer that is a key is changed accordingly."""
+        """The example with its options in the order of these indices; if the answer is a key, it follows its option."""
         assert self.roles.options is not None, "called only for formats with options"
         right, options = self.right_index(values), self.choices(values)
         moved = replace_field(values, self.roles.options, [options[index] for index in order])
