@@ -162,7 +162,7 @@ def test_a_step_whose_folder_is_locked_stops_only_its_cell(bench: Bench, monkeyp
 def test_the_exit_code_of_a_step_says_that_another_process_has_its_folder(
     error: type[DatacreateError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datacreate.cli.commands.datacreate.main", Mock(side_effect=error("runs/mine: taken over")))
+    monkeypatch.setattr("datacreate.cli.group.datacreate.main", Mock(side_effect=error("runs/mine: taken over")))
     assert typed("create").code == RESUMABLE
     monkeypatch.setenv(SWEEP_STEP, "1")
     assert typed("create").code == OTHER_WRITER
