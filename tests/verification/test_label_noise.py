@@ -106,7 +106,7 @@ def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
 def test_it_takes_more_rows_while_it_is_undecided_up_to_a_maximum() -> None:
     sure = check_of(rows(320, 2, knows=2.0))
     assert (sure.seen, sure.pseudo_labels) == (40, False)
-    assert f"concordance of {sure.concordance}" in sure.result
+    assert f"concordance {sure.concordance}" in sure.result
     assert "without a label" not in sure.result
     borderline = rows(400, 2, knows=0.15)
     check = check_of(borderline, 0.68)
