@@ -222,7 +222,7 @@ def test_a_label_that_the_model_has_not_learned_is_a_class_that_it_never_predict
 
 def test_null_is_no_answer_and_not_the_label_none(tmp_path: Path) -> None:
     rows = [{"text": f"it is {n}", "label": ("none", "hate", None)[n % 3]} for n in range(60)]
-    learned = training_set([read_source(str(write_rows(tmp_path / "train.jsonl", rows)))])
+    learned = make_training_set([read_source(str(write_rows(tmp_path / "train.jsonl", rows)))])
     assert (learned.head.names, len(learned.examples), learned.skipped.keys()) == (
         ("hate", "none"), 40, {"the answer is not one of the labels"},
     )  # fmt: skip
@@ -235,7 +235,7 @@ def test_null_is_no_answer_and_not_the_label_none(tmp_path: Path) -> None:
         {"question": f"which of {n}", "options": ["None", f"a {n}", "b"], "answer": ("b", "None", None)[n % 3]}
         for n in range(60)
     ]
-    learned = training_set([read_source(str(write_rows(tmp_path / "asked.jsonl", asked)))])
+    learned = make_training_set([read_source(str(write_rows(tmp_path / "asked.jsonl", asked)))])
     assert [example.answer_index for example in learned.examples] == [2, 0] * 20
 
 
@@ -387,7 +387,7 @@ def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -
         assert found_alike.examples == found.examples, changed
     shorter = [{name: text for name, text in row(n).items() if name != "premise"} for n in range(9)]
     sources = [read_source(str(write_rows(tmp_path / "shorter.jsonl", shorter))), read_source(str(test))]
-    known_two = [read_format(document) for document in training_set(sources).formats]
+    known_two = [read_format(document) for document in make_training_set(sources).formats]
     [two, *_] = read_test_file(test, learned.head, FormatOptions(), known_two).usable
     assert (two.passage, "guess: " in two.text) == ("it is 0", True), "the format with most of the fields"
     guesses = read_test_file(test, learned.head, FormatOptions(answer="guess"), known)
