@@ -2,7 +2,7 @@
 
 This module has the scores, and the label that an example gets by them; label_noise.py has the label-noise check and the
 calibration of the verifier. `score_labels` is for rows that exist; a run scores its examples while it generates, in
-creation/pipeline.py.
+`datacreate.creation.pipeline`.
 """
 
 from __future__ import annotations
