@@ -1,7 +1,8 @@
 """Turns completions into commits: `parse` reads the examples of a completion, `make_commit` decides about each.
 
-An example is accepted if it is not a copy, passes the filters, then the verifier (if labels are verified), then the
-quotas.
+A valid example is rejected, in this order, if a text is longer than its attributes allow, it is a copy, a filter finds
+a reason, it is not needed, its quota is full, or the verifier rejects it. The verifier may change its label, so the
+quotas are checked again.
 
 Examples may wait for the label-noise check (`RunVerification` in runs/stats.py); then `release` decides about them.
 """
@@ -254,7 +255,7 @@ class Acceptance:
             self._add_passed(Candidate.of(values, self._format), record.request_number)
 
     def _find_reject(self, candidate: Candidate, request: PendingRequest) -> Reject | None:
-        """The reject of a valid example that is a copy, does not pass the filters or is not needed; else None."""
+        """The reject of a valid example by all that is checked before the verifier; None if there is none."""
         reject = (
             find_length_reject(candidate, request.attributes, self._plan.spec.attributes)
             or self._copies.find_reject(candidate, request.shown_keys)

@@ -75,7 +75,7 @@ def create(
     ServersUnavailable, Stopped (SIGINT or SIGTERM), LockLost (another process has taken over the directory) and
     StorageError (the disk is full).
     """
-    # Check everything that needs no server (a dry run ends here), and find the checkpoints.
+    # Check everything for which no server must be started, and find the checkpoints.
     progress = progress or Progress()
     notify = progress.notify
     directory = RunDirectory(config.run_dir)
@@ -93,7 +93,8 @@ def create(
         stored = directory.read_config() if directory.exists else None  # another process may have changed it
         clients = stack.enter_context(clients_of(models, config, client_factory, notify))
 
-        # Decide everything else; an existing run must have been made with the same settings.
+        # Decide everything else; for a new run this starts the servers, which are asked for token counts and slots. An
+        # existing run must have been made with the same settings.
         plan = make_plan(replace(inputs, stored=stored), clients)
         if warning := plan.warning(config.count):
             notify(warning)
@@ -114,11 +115,11 @@ def create(
         if stored:
             session.resume()
 
-        # Start the servers, and generate; the directory is written only after they have passed their checks.
+        # Test the servers, and generate; the directory is written only after they have passed their tests.
         if not state.is_finished:
             for candidate_filter in filters:
                 candidate_filter.prepare()
-            _start_servers(clients, plan, notify)
+            _test_servers(clients, plan, notify)
         _write_settings(directory, lock, plan, stored_config)
         if not state.is_finished:
             session.generate(clients, signals)
@@ -133,8 +134,8 @@ def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, st
     directory.write_config(stored_config)
 
 
-def _start_servers(clients: ModelClients, plan: RunPlan, notify: Notify) -> None:
-    """Start the servers and test them: they must follow the schema of this run's requests, and score labels.
+def _test_servers(clients: ModelClients, plan: RunPlan, notify: Notify) -> None:
+    """Start the servers that do not run yet, and test all: they must follow the schema of this run, and score labels.
 
     Raises EngineError if a server cannot start or fails a test.
     """

@@ -7,7 +7,7 @@ servers, their commands and their requests, is an `Engine`. `ENGINES` lists thos
 any other server is used through the standard API. This module also has the options: which engine and servers, and how a
 model is loaded.
 
-In the order in which one request passes them:
+In reading order:
 
   factory.py         settings of a run -> its clients; GPUs of several servers; `serve`
   request.py         Request, Completion; the tests that a server must pass before a run

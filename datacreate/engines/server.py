@@ -71,7 +71,7 @@ class Failures:
     total: int = 0  # failed requests and tests
     failed_requests: int = 0
     repeated_errors: int = 0  # requests that failed in a row, all with the same error
-    hung: int = 0  # requests and tests in a row to which it sent nothing; 0 after a passed test or a restart
+    times_hung: int = 0  # requests and tests in a row to which it sent nothing; 0 after a passed test or a restart
 
 
 class Server:
@@ -159,7 +159,7 @@ class Server:
             else:
                 failures.repeated_errors += 1
         failures.total += 1
-        failures.hung = failures.hung + 1 if problem.hung else 0
+        failures.times_hung = failures.times_hung + 1 if problem.hung else 0
         failures.last_problem = problem
         self.suspended.set()
         if is_busy:

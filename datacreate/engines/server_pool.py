@@ -187,7 +187,7 @@ class ServerPool:
 
     def _is_broken(self, server: Server) -> bool:
         """Whether a server that failed must be restarted or given up by this process."""
-        return not server.is_incompatible and self._source.is_broken(server.url, hung=server.failures.hung)
+        return not server.is_incompatible and self._source.is_broken(server.url, server.failures.times_hung)
 
     async def _monitor_server(self, server: Server) -> None:
         """Test a server; when it is suspended, test it again after a pause, and restart it before if it is broken."""
@@ -195,7 +195,7 @@ class ServerPool:
             try:
                 await server.test(self._tests)
                 server.suspended.clear()
-                server.failures.hung = 0
+                server.failures.times_hung = 0
                 if not server.failures.failed_requests:
                     self._restore(server)
                 self._update_active_servers()
@@ -222,7 +222,7 @@ class ServerPool:
                 f"{server.url} cannot be restarted ({error.strerror or error}); run the same command to resume"
             )
         else:
-            server.failures.hung = 0
+            server.failures.times_hung = 0
             if message:
                 self._notify(message)
 

@@ -87,10 +87,10 @@ class ServerSource(ABC):
     def stop(self) -> None:  # noqa: B027
         """Stop the servers that were started."""
 
-    def is_broken(self, url: str, *, hung: int) -> bool:
+    def is_broken(self, url: str, times_hung: int) -> bool:
         """Whether `repair` is needed: this process started the server, and it has ended or hangs.
 
-        `hung` is the number of requests and tests in a row to which it sent nothing.
+        `times_hung` is the number of requests and tests in a row to which it sent nothing.
         """
         return False
 
@@ -291,9 +291,11 @@ class LocalServers(ServerSource):
             self._folder = None  # it is kept: the error names a log in it
             raise
 
-    def is_broken(self, url: str, *, hung: int) -> bool:
+    def is_broken(self, url: str, times_hung: int) -> bool:
         server = self._servers.get(url)
-        return server is not None and (server.exit_code is not None or hung > server.restarted)
+        if server is None:
+            return False
+        return server.exit_code is not None or times_hung >= (2 if server.restarted else 1)
 
     def repair(self, url: str) -> str | None:
         with self._lock:

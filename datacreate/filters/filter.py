@@ -41,7 +41,7 @@ class Filter(ABC):
     remaining_if_off: ClassVar[str] = ""  # what the dataset card says the data may still have
 
     def __init__(self, options: Settings, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
-        """Of the filters in the registry: `options` has the filter's own, and may have others."""
+        """`options` has the filter's own, and may have others. A filter that is not in `FILTERS` may differ."""
 
     @classmethod
     def is_on(cls, options: Settings) -> bool:

@@ -115,7 +115,7 @@ def to_float16(rows: NDArray[Any]) -> Float16Rows:
     return np.asarray(rows, dtype="<f2")
 
 
-def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
+def rounded_to_float16(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Rows rounded to float16, as float64: their dot products are exact, in any order of summation.
 
     Entries of a unit vector in float16 are multiples of 2^-24, so the products are multiples of 2^-48 up to about 1,
@@ -126,7 +126,7 @@ def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
 
 def rounded_cosine(first: NDArray[Any], second: NDArray[Any]) -> float:
     """The cosine of vectors rounded to float16, which is the same on every machine; 0 if one of them is 0."""
-    a, b = to_float64(first), to_float64(second)
+    a, b = rounded_to_float16(first), rounded_to_float16(second)
     return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)  # rounded: 1 for a vector and itself
 
 

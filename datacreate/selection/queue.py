@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.selection.embeddings import to_float64
+from datacreate.selection.embeddings import rounded_to_float16
 
 MAX_ATTEMPTS = 8  # how often a chain retries a parent without children before it returns to a root
 _MAX_REUSABLE = 4096  # only the first parents, this many, can be used again
@@ -171,7 +171,7 @@ class FarthestFirstQueue(TreeQueue):
         self._add(roots)
 
     def _add(self, parents: Sequence[Parent]) -> None:
-        vectors = to_float64(np.stack([self._vector_of(parent.number) for parent in parents]))
+        vectors = rounded_to_float16(np.stack([self._vector_of(parent.number) for parent in parents]))
         centers = self._centers[: min(self._num_centers, _MAX_CENTERS)]
         cosines = (vectors @ centers.T).max(axis=1, initial=-1.0)
         for parent, vector, cosine in zip(parents, vectors, cosines, strict=True):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.selection.embeddings import PassedVectors, to_float16, to_float64
+from datacreate.selection.embeddings import PassedVectors, rounded_to_float16, to_float16
 from tests.filters.texts import HashedWords
 
 TEXTS = [f"text {number}" for number in range(20)]
@@ -88,6 +88,6 @@ def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
 def test_dot_products_do_not_depend_on_the_order_of_summation(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(2, 384))
-    one, other = to_float64(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    one, other = rounded_to_float16(rows / np.linalg.norm(rows, axis=1, keepdims=True))
     shuffled = rng.permutation(384)
     assert float(one @ other) == float(one[shuffled] @ other[shuffled]) == sum((one * other).tolist())

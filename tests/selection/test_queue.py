@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from datacreate.selection.embeddings import to_float64
+from datacreate.selection.embeddings import rounded_to_float16
 from datacreate.selection.queue import (
     MAX_ATTEMPTS,
     UNLIMITED_USES,
@@ -194,14 +194,14 @@ def test_the_seed_shuffles_levels() -> None:
 
 def by_definition(born: list[int], pool: int) -> list[int]:
     """The farthest-first order with one request at a time: all cosines are computed at every step."""
-    used, waiting, order, rows = [to_float64(VECTORS[0])], list[int](), [0], 0
+    used, waiting, order, rows = [rounded_to_float16(VECTORS[0])], list[int](), [0], 0
     for number in born:
         waiting = [*waiting, *range(rows + 1, rows + number + 1)][-pool:]
         rows += number
-        cosines = {row: max(float(to_float64(VECTORS[row]) @ one) for one in used) for row in waiting}
+        cosines = {row: max(float(rounded_to_float16(VECTORS[row]) @ one) for one in used) for row in waiting}
         chosen = min(waiting, key=cosines.__getitem__)
         waiting.remove(chosen)
-        used.append(to_float64(VECTORS[chosen]))
+        used.append(rounded_to_float16(VECTORS[chosen]))
         order.append(chosen)
     return order
 
