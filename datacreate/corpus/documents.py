@@ -157,7 +157,7 @@ def _converted(content: bytes, ending: str) -> str:
     converter: Any = getattr(converters, _CONVERTED[ending])()
     try:
         if _CONVERTED[ending] == "HtmlConverter":
-            page = import_module("bs4").BeautifulSoup(content, "html.parser")  # which markitdown depends on
+            page = import_module("bs4").BeautifulSoup(content.decode(), "html.parser")  # which markitdown depends on
             for part in page(["nav", "footer"]):
                 part.extract()  # the menus of a site are not its text
             content = page.encode()

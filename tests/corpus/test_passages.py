@@ -85,6 +85,14 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     assert "\r" not in found[0].text
 
 
+@pytest.mark.parametrize("declared", ["", '<meta charset="iso-8859-1">'])
+def test_pages_are_read_as_utf_8_whatever_they_declare(tmp_path: Path, declared: str) -> None:
+    text = f"Zażółć gęślą jaźń. {passage(1)}"
+    (tmp_path / "a.html").write_text(f"<html><head>{declared}</head><body><p>{text}</p></body></html>")
+    [found] = all_of(opened(tmp_path, tmp_path))
+    assert found.text == text
+
+
 def test_repeated_similar_and_short_passages_are_left_out(tmp_path: Path) -> None:
     texts = [passage(1), passage(1), passage(1).replace("the", "a", 1), "Too short.", passage(2)]
     for name, text in zip("abcde", texts, strict=True):
