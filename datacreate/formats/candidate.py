@@ -14,7 +14,16 @@ from typing import Self
 
 from jsonschema.exceptions import ValidationError, best_match
 
-from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
+from datacreate.formats.example import (
+    Example,
+    Json,
+    dotted,
+    field_at,
+    find_unsupported_value,
+    shorten,
+    value_at,
+    values_in,
+)
 from datacreate.formats.reject import Reject, RejectReason
 from datacreate.formats.schema_keywords import ENFORCED_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import free_texts, leaf_schemas, normalize_values
@@ -110,9 +119,10 @@ def _copies_passage(candidate: Candidate, _: TaskFormat) -> bool:
 
 
 def _repeats_input(candidate: Candidate, task_format: TaskFormat) -> bool:
-    """Whether two inputs are the same text of several words. Two fields, or turns, may well have the same word."""
-    texts = [text for text in map(normalize_text, candidate.inputs) if " " in text]
-    return len(set(texts)) < len(texts) and not task_format.roles.turns
+    """Whether two input fields have the same text of several words. Items of one list, such as turns, may be equal."""
+    values = (values_in(value_at(candidate.example.values, path)) for path in task_format.roles.inputs)
+    texts = [text for text in map(normalize_text, map("\n".join, values)) if " " in text]
+    return len(set(texts)) < len(texts)
 
 
 def validate_example(

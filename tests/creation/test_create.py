@@ -79,6 +79,17 @@ def test_two_inputs_may_be_equal_only_if_they_are_in_the_formatting_example(
     assert any(row["hypothesis"] == row["premise"].upper() for row in examples(tmp_path / "run")) is repeats
 
 
+def test_two_turns_in_one_input_may_be_equal(tmp_path: Path, model: str) -> None:
+    example = {"turns": ["Is it late?", "Not yet."], "summary": "They speak about the time."}
+
+    def script(request: Request) -> Completion:
+        rows = [[["Thank you.", "Thank you.", f"Bye {5 * request.id + i}."], "They say thanks."] for i in range(5)]
+        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
+
+    summary = make(tmp_path / "run", model, script, example=example, count=4)
+    assert (summary["accepted"], summary["rejected"]) == (4, {"not_needed": 1})
+
+
 def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
