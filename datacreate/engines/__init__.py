@@ -112,11 +112,12 @@ class RunEngineOptions(EngineOptions):
 
     @property
     def for_verifier(self) -> EngineOptions:
-        """The settings of the verifier: those of a local generator do not apply to it."""
+        """The settings of the verifier: those that load a local generator do not apply to it."""
         if self.uses_remote_servers:
             return self
         return EngineOptions(
             engine=self.engine,
+            request_timeout=self.request_timeout,
             quantization=self.verifier_quantization,
             tensor_parallel_size=self.verifier_tensor_parallel_size,
         )

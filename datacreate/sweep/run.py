@@ -335,4 +335,5 @@ def start_shared_servers(
         for number, address in enumerate(chain.from_iterable(started)):
             replace_file(folder / f"{number}.json", address.model_dump_json(), mode=0o600)
         arguments = ["--url", str(folder), "--servers", str(len(started[0]))]
-        yield Resources((*arguments, *as_arguments(EngineOptions, {"max_model_len": options.max_model_len})))
+        of_clients = {"max_model_len": options.max_model_len, "request_timeout": options.request_timeout}
+        yield Resources((*arguments, *as_arguments(EngineOptions, of_clients)))

@@ -16,6 +16,7 @@ import pytest
 from datacreate import hardware
 from datacreate.checkpoints.checkpoint import Adapter, Checkpoint, resolve, with_adapter
 from datacreate.checkpoints.presets import Preset, ServerSettings, load_presets
+from datacreate.engines import EngineOptions, RunEngineOptions
 from datacreate.engines.engine import Workload
 from datacreate.engines.factory import choose_engine, group_gpus
 from datacreate.engines.llamacpp import LLAMACPP
@@ -290,3 +291,7 @@ def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.Mon
         group_gpus(2, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert group_gpus("auto", 1) == [()]
+
+
+def test_a_local_verifier_has_the_request_timeout_of_the_run() -> None:
+    assert RunEngineOptions(request_timeout=600, max_num_seqs=2).for_verifier == EngineOptions(request_timeout=600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -27,7 +28,7 @@ from tests.sweep.conftest import Bench, states
 from tests.sweep.quick import run_here
 
 COMMAND = (sys.executable, "-m", "datacreate")
-PLAN: dict[str, Any] = {"example_seeds": [1, 2], "create": {"verify": "off", "num_examples": 2}}
+PLAN: dict[str, Any] = {"example_seeds": [1, 2], "create": {"verify": "off", "num_examples": 2, "request_timeout": 200}}
 CELLS = ["creak-writer-random-1", "creak-writer-random-2"]
 
 
@@ -95,7 +96,7 @@ def test_two_cells_at_once_on_one_server_give_what_they_give_one_after_the_other
     assert (started.started, started.server.max_out) == (2, 2)
     assert sets(bench.out) == sets(bench.folder / "alone")
     log = (bench.out / "cells" / CELLS[0] / "create.log").read_text()
-    assert " --url " in log
+    assert re.search(" --url .* --request-timeout 200", log)
     assert "secret" not in log
 
 
