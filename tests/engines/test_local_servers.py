@@ -229,6 +229,7 @@ def test_a_server_that_is_slow_once_after_a_restart_is_used_again(tmp_path: Path
         process = process_at(address.url)
         notes.on_message = lambda _: process.resume()
         process.suspend()
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
         answers(client, Request(2, MESSAGES, schema, Sampling(max_tokens=10)))
         assert process.is_running()
     slow = f"{address.url}: no response in 1 s; suspended until it answers"
