@@ -109,14 +109,24 @@ class LabelNoiseCheck:
 def label_means(rows: Sequence[AssignedRow], num_labels: int) -> list[float]:
     """The verifier's mean probability of each label.
 
-    Each assigned label has the same weight, whatever the shares of the labels. A label that was never assigned counts
-    as if it had been right once: so it is not preferred, even if it is the verifier's favorite.
+    Each assigned label has the same weight, whatever the shares of the labels. For a label that was never assigned the
+    probability in rows of its own is estimated: it is higher than in other rows by the same factor as for assigned
+    labels, and at least the mean of these. So the label is not preferred, even if it is the verifier's favorite, and
+    a verifier that knows little still finds it.
     """
     by_label = [[p for assigned, p in rows if assigned == label] for label in range(num_labels)]
-    means = [[sum(column) / len(own) for column in zip(*own, strict=True)] for own in by_label if own]
-    sums = [sum(column) for column in zip(*means, strict=True)]
+    means = {
+        label: [sum(column) / len(own) for column in zip(*own, strict=True)]
+        for label, own in enumerate(by_label)
+        if own
+    }
+    sums, count = [sum(column) for column in zip(*means.values(), strict=True)], len(means)
+    own_rows = sum(mean[label] for label, mean in means.items())
+    other_rows = (sum(sums[label] for label in means) - own_rows) / max(1, count - 1)
+    factor = own_rows / max(other_rows, _MIN_MEAN)
     return [
-        total / len(means) if own else (total + 1) / (len(means) + 1) for total, own in zip(sums, by_label, strict=True)
+        total / count if label in means else (total + min(1.0, max(own_rows, factor * total) / count)) / (count + 1)
+        for label, total in enumerate(sums)
     ]
 
 

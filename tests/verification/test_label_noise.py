@@ -152,10 +152,12 @@ def test_calibration_does_not_depend_on_the_shares_of_the_labels() -> None:
 
 def test_a_label_without_rows_is_not_preferred() -> None:
     means = label_means([(0, (0.6, 0.3, 0.1)), (1, (0.4, 0.5, 0.1))], 3)
-    assert means == pytest.approx([0.5, 0.4, 0.4])
-    assert calibrated((0.5, 0.4, 0.1), means) == (0.4444, 0.4444, 0.1111)
+    assert means == pytest.approx([0.5, 0.4, 0.25])
+    assert calibrated((0.5, 0.4, 0.1), means) == (0.4167, 0.4167, 0.1667)
     favorite = label_means([(0, (0.2, 0.1, 0.7)), (1, (0.1, 0.2, 0.7))], 3)  # the third, for every text
     assert calibrated((0.2, 0.1, 0.7), favorite) == (0.4638, 0.2319, 0.3043)
+    undecided = (1 / 60,) * 60  # more labels than rows
+    assert label_means([(label, undecided) for label in range(40)], 60) == pytest.approx(undecided)
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 0.01))
