@@ -138,7 +138,7 @@ def test_others_answer_while_a_local_server_is_restarted(
     class SlowlyRestarted(RemoteServers):
         remote = False
 
-        def is_broken(self, url: str, *, hung: int) -> bool:
+        def is_broken(self, url: str, times_hung: int) -> bool:
             return url == server.url and server.stopping.is_set()
 
         def repair(self, url: str) -> str:
@@ -180,7 +180,7 @@ def test_an_error_at_a_restart_stops_the_run(
     class NotRestarted(RemoteServers):
         remote = False
 
-        def is_broken(self, url: str, *, hung: int) -> bool:
+        def is_broken(self, url: str, times_hung: int) -> bool:
             return server.stopping.is_set()
 
         def repair(self, url: str) -> str:
