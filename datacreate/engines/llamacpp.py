@@ -32,7 +32,8 @@ _CONTEXT = 2048
 _OVERHEAD_GIB = 0.5  # memory besides weights and cache: Python and buffers
 
 _WHITESPACE = {"whitespace_flexible": True, "whitespace_pattern": " ?"}
-"""Options of llguidance: no line breaks and indentation, which a model would write otherwise."""
+"""Options of llguidance: spaces, but no line breaks and indentation, which a model would write otherwise. It cannot
+limit how many spaces follow each other; `max_tokens` ends a response of spaces."""
 
 _TEXT_MARGIN = 64
 """Characters beyond the limit at which llguidance ends a text. No token is longer, so texts within the limit are

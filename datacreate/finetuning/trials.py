@@ -323,7 +323,7 @@ def _loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
 
 
 def _validation_metric(training: TrainingSpec, prediction: Any) -> dict[str, float]:
-    """The number that chooses the best checkpoint: the chance-corrected score; in the paper accuracy.
+    """The number that chooses the best checkpoint: the chance-corrected score, or accuracy as in the paper.
 
     Ties are common on few rows and go to the lower loss.
     """

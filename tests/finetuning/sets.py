@@ -64,3 +64,8 @@ def write_rows(path: Path, rows: Sequence[Row]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def one_hot(chosen: Sequence[int | None]) -> list[list[float] | None]:
+    """Probabilities of a model that is sure of these answers; None for a row that it cannot answer."""
+    return [None if one is None else [float(place == one) for place in range(5)] for one in chosen]
